@@ -64,7 +64,15 @@ def export(
         _check_whole(merge)
     with _beside(folder) as new:
         certificate = _written(
-            file, content, path, new=new, merge=merge, dtype=dtype, check=check, gguf=gguf
+            file,
+            content,
+            path,
+            new=new,
+            name=folder.name,
+            merge=merge,
+            dtype=dtype,
+            check=check,
+            gguf=gguf,
         )
         passed = certificate is None or certificate["passed"]
         target = folder if passed else _free(folder.with_name(folder.name + ".failed"))
@@ -157,6 +165,7 @@ def _written(
     path: str | dict[str, str] | None,
     *,
     new: Path,
+    name: str,
     merge: bool,
     dtype: str,
     check: bool,
@@ -185,6 +194,7 @@ def _written(
         run=content.get("run"),
         epoch=content["epoch"],
         step=content["global_step"],
+        name=name,
     )
     certificate = None
     if check:

@@ -25,7 +25,7 @@ from slm_math.records.run_folder import logs_of, read_run
 from slm_math.visible import visible
 
 CARD = "README.md"
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$:-])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$]|:(?=//))")
 # settings of a run that a card names: the option, and what people call it
 SETTINGS = {
     "model.class_path": "method",
@@ -51,6 +51,7 @@ class Origin:
         roots: folders that may be the run's, the likeliest first.
         run: the run's id, None if it has none.
         epoch, step: how far the run had come.
+        name: of the export, by default that of its folder.
     """
 
     policy: Policy
@@ -58,6 +59,7 @@ class Origin:
     run: str | None = None
     epoch: int = 0
     step: int = 0
+    name: str = ""
 
     def root(self) -> Path | None:
         """The run's folder, if its manifest is of this run."""
@@ -68,14 +70,14 @@ class Origin:
 
 def write_card(folder: Path, origin: Origin, certificate: Mapping[str, Any] | None) -> None:
     """Writes the card, completely or not at all. All that comes from files or models is escaped."""
-    root = origin.root()
+    root, name = origin.root(), origin.name or folder.name
     run = {} if root is None else read_run(root)
-    lines = [*_front(folder, origin.policy), "", f"# {plain_text((root or folder).name)}", ""]
+    lines = [*_front(folder, origin.policy), "", f"# {plain_text(root.name if root else name)}", ""]
     lines += ["A language model that solves problems of mathematics, trained with slm-math.", ""]
     lines += ["| | |", "|---|---|"]
     lines += [f"| {name} | {plain_text(value)} |" for name, value in _facts(origin, root, run)]
     lines += ["", "## Evaluation", "", *_evaluation(root, origin), "", "## Use", ""]
-    lines += _use(folder, origin.policy)
+    lines += _use(folder, name, origin.policy)
     lines += ["", "## Certificate", "", *_certificate(certificate)]
     if run.get("command"):
         command = "slm-math " + shlex.join(map(str, run["command"]))
@@ -191,10 +193,10 @@ def _evaluation(root: Path | None, origin: Origin) -> list[str]:
     return [*head, *dict.fromkeys(rows), "", note]
 
 
-def _use(folder: Path, policy: Policy) -> list[str]:
+def _use(folder: Path, name: str, policy: Policy) -> list[str]:
     names = ("config.json", CONFIG)
-    parts = sorted({path.parent for name in names for path in folder.glob(f"*/{name}")})
-    name = f"{folder.name}/{parts[0].name}" if parts else folder.name
+    parts = sorted({path.parent for each in names for path in folder.glob(f"*/{each}")})
+    name = f"{name}/{parts[0].name}" if parts else name
     adapter = any((place / CONFIG).is_file() for place in (folder, *parts))
     package, auto = ("peft", "AutoPeftModel") if adapter else ("transformers", "AutoModel")
     options = "".join(f", {key}={value!r}" for key, value in _variables(policy).items())

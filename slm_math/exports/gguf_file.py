@@ -57,7 +57,9 @@ def write_gguf(folder: Path, kind: str) -> str:
         )
         if done.returncode or not file.is_file():
             lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise ValueError(f"llama.cpp's {CONVERTER} does not take this model: {lines[-1][:300]}")
+            lacks = lines[-1].startswith("ModuleNotFoundError")
+            trouble = "needs a package that is not here" if lacks else "does not take this model"
+            raise ValueError(f"llama.cpp's {CONVERTER} {trouble}: {lines[-1][:300]}")
         equal = check_gguf(file, part)
         said.append(f"{file.relative_to(folder)}: {equal} tensors, the vocabulary and the template")
     return "; ".join(said)

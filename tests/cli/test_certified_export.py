@@ -61,6 +61,8 @@ def test_export_comes_with_its_certificate(exported: Path) -> None:
     )
     card = (exported / "README.md").read_text()
     assert "passed: 5 prompts" in card
+    assert "# x\n" in card
+    assert "folder = 'x'\n" in card
     assert str(exported.parent) not in card
 
 
