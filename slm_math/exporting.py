@@ -68,7 +68,7 @@ def export(
             content,
             path,
             new=new,
-            name=folder.name,
+            folder=folder,
             merge=merge,
             dtype=dtype,
             check=check,
@@ -165,13 +165,15 @@ def _written(
     path: str | dict[str, str] | None,
     *,
     new: Path,
-    name: str,
+    folder: Path,
     merge: bool,
     dtype: str,
     check: bool,
     gguf: str | None,
 ) -> dict[str, Any] | None:
-    """Writes the model of a checkpoint to the folder `new`; its certificate, if it is checked."""
+    """Writes the model of a checkpoint to the folder `new`, which will be renamed to `folder`; its
+    certificate, if it is checked.
+    """
     from slm_math.checkpoint_files import saving
     from slm_math.exports.card import Origin, write_card
     from slm_math.exports.certificate import begun, certified
@@ -184,7 +186,7 @@ def _written(
     merged = layout["merge"] and bool(loaded.adapters)
     if gguf is not None:
         _check_whole(merged or not loaded.adapters)
-    with saving(new):
+    with saving(folder):
         export_policy(loaded, chat, new, **layout, dtype=dtype)
     if gguf is not None:
         print(f"written and read back: {write_gguf(new, gguf)}")
@@ -194,7 +196,7 @@ def _written(
         run=content.get("run"),
         epoch=content["epoch"],
         step=content["global_step"],
-        name=name,
+        name=folder.name,
     )
     certificate = None
     if check:
@@ -203,5 +205,6 @@ def _written(
         del loaded, chat  # two models at once would need the memory of both
         gc.collect()
         certificate = certified(new, certificate, place)
-    write_card(new, origin, certificate)
+    with contextlib.chdir(place):
+        write_card(new, origin, certificate)
     return certificate
