@@ -54,7 +54,9 @@ def answers(part: dict[str, Any], asked: dict[str, Any]) -> list[dict[str, Any]]
     )
     for case, one in zip(part["cases"], read, strict=True):
         if one["refused"] is None and case["ids"]:
-            one |= said(model, one["ids"], case, part["banned"], asked["new_tokens"])
+            one |= spoken(
+                model, one["ids"], case, banned=part["banned"], new_tokens=asked["new_tokens"]
+            )
     return read
 
 
@@ -98,7 +100,7 @@ def load(part: dict[str, Any]) -> Any:
     return model.eval()
 
 
-def said(
+def spoken(
     model: Any, prompt: list[int], case: dict[str, Any], banned: list[int], new_tokens: int
 ) -> dict[str, Any]:
     """The greedy reply, and log-probabilities in nats of the policy's own and of a fixed one."""

@@ -51,8 +51,8 @@ SHAPES: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
-def base_of_shape(shape: str, folder: Path) -> Path:
-    """A model folder with random weights."""
+def base_of_shape(shape: str, folder: Path, **more: Any) -> Path:
+    """A model folder with random weights; `more` are options of its config."""
     kind, options, template = SHAPES[shape]
     tokenizer = SCRATCH.tokenizer()
     tokenizer.add_special_tokens(
@@ -64,9 +64,7 @@ def base_of_shape(shape: str, folder: Path) -> Path:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.eos_token_id,
-        **SIZES,
-        **HEADS,
-        **options,
+        **(SIZES | HEADS | options | more),
     )
     torch.manual_seed(1)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)

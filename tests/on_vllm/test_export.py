@@ -16,7 +16,7 @@ pytestmark = NEEDS_VLLM
 
 @pytest.mark.parametrize("adaptation", ["full", "lora"])
 def test_export_is_served_as_it_was_trained(adaptation: str, tmp_path: Path) -> None:
-    base = base_of_shape("qwen2", tmp_path / "base")
+    base = base_of_shape("qwen2", tmp_path / "base", hidden_size=128)  # heads of 32
     policy = Policy(path=str(base), lora=lora() if adaptation == "lora" else None)
     loaded = stirred(policy)
     certificate = exported(policy, loaded, tmp_path / "x")
