@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import lightning as L
 
 from slm_math.callbacks.run_root import begin_run
 from slm_math.checkpoint_files import saving
+from slm_math.exports.card import Origin, write_card
+from slm_math.exports.certificate import begun, certified, summary
 from slm_math.modules.base import PolicyModule
 from slm_math.policy.adapter_files import base_in
 from slm_math.policy.export import export_policy, layout_of
@@ -26,16 +29,22 @@ class ExportHF(L.Callback):
     holds a base from scratch, which exists nowhere else. The folder is replaced whole, never
     half-written.
 
+    `README.md` there is a model card. When training has ended, a fresh process loads the folder
+    with plain transformers and peft, and `certificate.json` there says how what it makes of a few
+    prompts compares with the policy; a warning tells of one that failed.
+
     Args:
         folder: name of the folder under the trainer's root.
         dtype: float32, or bfloat16 to halve the files.
+        check: write the certificate. It takes 4 bytes of the CPU's memory for each weight.
     """
 
-    def __init__(self, folder: str = "export", dtype: str = "float32") -> None:
+    def __init__(self, folder: str = "export", dtype: str = "float32", check: bool = True) -> None:
         if dtype not in ("float32", "bfloat16"):
             raise ValueError(f"ExportHF writes float32 or bfloat16, not {dtype!r}")
         self.folder = folder
         self.dtype = dtype
+        self.check = check
         self._written: tuple[int, int] | None = None  # epoch and step of the last export
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -54,6 +63,60 @@ class ExportHF(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._export(trainer, pl_module)  # of an epoch that ends early, too
 
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        current = self._written is not None and self._written[1] == trainer.global_step
+        if current and trainer.is_global_zero:
+            certificate = self._certify(trainer, pl_module) if self.check else None
+            self._describe(trainer, pl_module, certificate)  # the last evaluation is done by now
+        trainer.strategy.barrier()
+
+    def _certify(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any] | None:
+        """The certificate, None if there was no memory or disk for one. The run has ended well,
+        whatever is found.
+        """
+        assert isinstance(module, PolicyModule)
+        assert module.loaded is not None
+        folder, certificate = Path(trainer.default_root_dir) / self.folder, None
+        try:
+            certificate = begun(
+                module.loaded,
+                module.chat,
+                folder,
+                dtype=self.dtype,
+                merged=layout_of(module.policy, module.loaded)["merge"],
+                quantized=module.policy.quantize != "none",
+            )
+            certificate = certified(folder, certificate)
+            said = summary(certificate)
+        except Exception as error:
+            certificate = None
+            said = f"failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        if said.startswith("failed"):
+            warnings.warn(
+                f"the certificate of {folder} {said}: do not use this export before you know why",
+                stacklevel=2,
+            )
+        else:
+            print(f"{folder}: certificate {said}", flush=True)
+        return certificate
+
+    def _describe(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        certificate: dict[str, Any] | None = None,
+    ) -> None:
+        """Writes the model card."""
+        assert isinstance(module, PolicyModule)
+        assert self._written is not None
+        root = Path(trainer.default_root_dir)
+        epoch, step = self._written
+        origin = Origin(module.policy, (root,), run=module.run, epoch=epoch, step=step)
+        try:
+            write_card(root / self.folder, origin, certificate)
+        except (OSError, ValueError) as error:
+            warnings.warn(f"{root / self.folder} has no model card: {error}", stacklevel=2)
+
     def _export(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         moment = trainer.current_epoch, trainer.global_step
         if self._written == moment:
@@ -65,8 +128,10 @@ class ExportHF(L.Callback):
             layout = layout_of(pl_module.policy, pl_module.loaded)
             with saving(folder):
                 export_policy(pl_module.loaded, pl_module.chat, folder, **layout, dtype=self.dtype)
-        trainer.strategy.barrier()
         self._written = moment
+        if trainer.is_global_zero:
+            self._describe(trainer, pl_module)
+        trainer.strategy.barrier()
 
 
 def _sources(trainer: L.Trainer) -> list[str]:

@@ -33,8 +33,10 @@ LAYERS = [
         *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
         *("early_paths", "shipped"),
     },
+    {"exports"},
     {
         "cli",
+        "command_table",
         "commands",
         "doctor",
         "eval_options",

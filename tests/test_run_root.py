@@ -31,7 +31,7 @@ def writers(root: Path) -> list[L.Callback]:
     agents = {"one": SingleShot("solve_plain")}
     brief = Inference(sampling=Sampling(0.0, max_new_tokens=4))
     evaluation = AgentEval(agents, limit=2, inference=brief)
-    return [evaluation, RolloutLog(), Checkpoints(root / "checkpoints"), ExportHF()]
+    return [evaluation, RolloutLog(), Checkpoints(root / "checkpoints"), ExportHF(check=False)]
 
 
 def fit(

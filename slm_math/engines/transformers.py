@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from slm_math.engines.sampling import uniforms
 from slm_math.engines.vllm_setup import kv_bytes, memory
 from slm_math.policy.caches import DecodingCache, RowCache, attends_only
 from slm_math.policy.chat import ChatFormat
-from slm_math.policy.forward import next_logits
+from slm_math.policy.forward import evaluating, next_logits
 from slm_math.policy.loading import context_in
 from slm_math.types import Image, Reply
 
@@ -41,21 +41,6 @@ def memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return memory()
-
-
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """The model as it is evaluated, for a while."""
-    trained = [module for module in model.modules() if module.training] if model.training else []
-    try:
-        for module in trained:  # not as attributes, which a module looks through
-            vars(module)["training"] = False
-        yield
-    finally:
-        for module in trained:
-            vars(module)["training"] = True
-        # weights that autocast cast without gradients must not be reused in training
-        torch.clear_autocast_cache()
 
 
 class TransformersEngine(LocalEngine):
@@ -138,7 +123,7 @@ class TransformersEngine(LocalEngine):
         if not self.busy:
             return []
         end = time.perf_counter() + timeout
-        with _evaluating(self.model), self.context():
+        with evaluating(self.model), self.context():
             finished = self._turnover()
             while not finished and any(not row.finish for row in self._rows):
                 finished = self._step()

@@ -58,9 +58,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def load_policy(
     path: Path, checkpoint: Mapping[str, Any], moved_to: Any = None
-) -> tuple[Policy, LoadedPolicy, ChatFormat]:
+) -> tuple[Policy, LoadedPolicy, ChatFormat, Path]:
     """The policy of a checkpoint with its trained weights: in fp32, or, of a run with weights in
-    bfloat16, as that computed with them.
+    bfloat16, as that computed with them; and the working directory in which its paths are right.
 
     Raises ValueError if what the run started from is not there any more, or has changed.
 
@@ -83,7 +83,7 @@ def load_policy(
                 to_bfloat16(loaded.model)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-    return policy, loaded, chat
+    return policy, loaded, chat, place
 
 
 def _policy(path: Path, saved: Mapping[str, Any], moved_to: Any) -> tuple[Policy, Path]:

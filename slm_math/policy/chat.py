@@ -12,7 +12,7 @@ from slm_math.images import image_hash
 from slm_math.policy.dialogue import Frame, Span, Turn, Written, continuation, rows, thought_through
 from slm_math.policy.dialogue_shapes import DialogueShapes
 from slm_math.policy.rendering import Renderer
-from slm_math.policy.templates import check_template, check_variables, template_text
+from slm_math.policy.templates import check_template, check_variables, in_parts, template_text
 from slm_math.policy.tokens import Encoder
 from slm_math.types import Chat, Image, Part, Reply, Text
 
@@ -153,6 +153,18 @@ class ChatFormat:
                 content = self._content(message.content, message.role)
             messages.append({"role": message.role, "content": content})
         return messages
+
+    def plain_messages(self, chat: Chat) -> list[dict[str, Any]]:
+        """The messages of a chat without images as a caller of the template gives them to it."""
+        messages = self._messages(chat)
+        if self._template.in_parts:
+            messages = [each | {"content": in_parts(each["content"])} for each in messages]
+        return messages
+
+    @property
+    def template_options(self) -> tuple[dict[str, Any], str]:
+        """The variables of the template, and what stands before it (see `dated`)."""
+        return self._template.variables, self._template.before
 
     def render(self, chat: Chat, resume: bool = False) -> str:
         """The chat as text, up to where the assistant starts or (with `resume`) continues its

@@ -56,6 +56,7 @@ def export_policy(
     for part, name in _parts(loaded, new, merge, with_base).items():
         if name is not None and not merge:
             _save_adapter(loaded, name, part, dtype)
+            (part / "README.md").unlink(missing_ok=True)  # peft's, with nothing filled in
             rewrite_config(part, {"base_model_name_or_path": f"../{BASE}"} if with_base else None)
         else:
             plain = with_base or not loaded.adapters

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
+
+CERTIFICATE = "certificate.json"  # beside an exported model, and no part of it
 
 
 def expanded(path: str) -> str:
@@ -25,6 +28,11 @@ def check_exists(path: str) -> None:
     """Raises ValueError for a path that can only be that of a folder, and there is none."""
     if is_folder_name(path) and not Path(expanded(path)).exists():
         raise ValueError(f"model path {path} does not exist (a hub model is written owner/name)")
+
+
+def is_hub_name(path: str) -> bool:
+    """Whether a path is a name on the hub, and no folder here."""
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", path)) and not Path(path).exists()
 
 
 def local_folder(path: str) -> Path | None:

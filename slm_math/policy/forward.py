@@ -263,6 +263,21 @@ def cache_argument(architecture: type) -> str | None:
     return next((n for n in ("cache", "past_key_values", "cache_params") if n in names), None)
 
 
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """The model as it is evaluated, for a while."""
+    trained = [module for module in model.modules() if module.training] if model.training else []
+    try:
+        for module in trained:  # not as attributes, which a module looks through
+            vars(module)["training"] = False
+        yield
+    finally:
+        for module in trained:
+            vars(module)["training"] = True
+        # weights that autocast cast without gradients must not be reused in training
+        torch.clear_autocast_cache()
+
+
 def inner(model: Any) -> Any:
     """The transformers model without peft's wrapper."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model

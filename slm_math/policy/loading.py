@@ -33,7 +33,13 @@ from slm_math.policy.complete import (
     check_weights,
     no_tokenizer,
 )
-from slm_math.policy.folders import check_exists, expanded, local_folder, revision_of
+from slm_math.policy.folders import (
+    CERTIFICATE,
+    check_exists,
+    expanded,
+    local_folder,
+    revision_of,
+)
 from slm_math.policy.sight import Sight, has_eyes, load_sight
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -139,7 +145,8 @@ def files_hash(path: str) -> str | None:
     )
     digest = hashlib.blake2b(digest_size=8)
     for file in files:
-        digest.update(file.name.encode() + file.read_bytes())
+        if file.name != CERTIFICATE:
+            digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest() if files else None
 
 

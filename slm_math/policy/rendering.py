@@ -33,18 +33,21 @@ class Renderer:
         self.tokenizer = tokenizer
         self.source = source
         self.sight = sight
+        self.variables = dict(variables)
         self._options = dict(variables)
         own = tokenizer.get_chat_template()
         template = dated(own)
         self._dated = template is not None
+        # what stands before the tokenizer's own template
+        self.before = (template or own).removesuffix(own)
         if template is not None:
             self._options["chat_template"] = template
         # templates of some models with eyes write no content that is a mere text
         marked = [{"role": "user", "content": _MARK}]
-        self._in_parts = False
-        self._in_parts = sight is not None and _MARK not in self._apply(marked, False)
+        self.in_parts = False
+        self.in_parts = sight is not None and _MARK not in self._apply(marked, False)
         self._template = tokenizer.chat_template
-        plain = not self._in_parts and writes_contents_alone(template or own)
+        plain = not self.in_parts and writes_contents_alone(template or own)
         self._layouts = Layouts(self._apply) if plain else None
 
     def __call__(self, messages: list[dict[str, Any]], generation: bool) -> str:
@@ -62,7 +65,7 @@ class Renderer:
         return self._layouts is not None and self.tokenizer.chat_template is self._template
 
     def _apply(self, messages: list[dict[str, Any]], generation: bool) -> str:
-        if self._in_parts:
+        if self.in_parts:
             messages = [each | {"content": in_parts(each["content"])} for each in messages]
         try:
             text = self.tokenizer.apply_chat_template(

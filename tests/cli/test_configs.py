@@ -114,7 +114,7 @@ def drafts_in(folder: Path) -> list[str]:
     judge = {"class_path": "Judge", "init_args": {"prompt": "verify_plain", "runs": 0}}
     evaluation = {"class_path": "AgentEval", "init_args": {"agents": {"judge": judge}, "limit": 4}}
     evaluation["init_args"]["inference"] = {"sampling": {"temperature": 0.0, "max_new_tokens": 8}}
-    callbacks = json.dumps([evaluation, {"class_path": "ExportHF"}])
+    callbacks = json.dumps([evaluation, {"class_path": "ExportHF", "check": False}])
     return [f"--data.source={source}", f"--trainer.callbacks={callbacks}"]
 
 

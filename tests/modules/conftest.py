@@ -55,7 +55,7 @@ def pretrained(sums: Sums, tmp_path_factory: pytest.TempPathFactory) -> Path:
     optim = Optim(kind="muon", lr=5e-3, matrix_lr=0.025, schedule="quadratic", warmup=10)
     module = SFTModule(policy, optim, tokens_per_batch=4096)
     data = ChatData(sums, batch_size=24, prompt="solve_plain", seed=0)
-    trainer(root, max_epochs=40, callbacks=[ExportHF()]).fit(module, data)
+    trainer(root, max_epochs=40, callbacks=[ExportHF(check=False)]).fit(module, data)
     assert sum(p.numel() for p in module.model.parameters()) <= 200_000
     return root / "export"
 

@@ -118,7 +118,7 @@ class Watch(ExportHF):
     """The replies of the role that does not learn, before and after, and each step's gap."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(check=False)
         self.seen: list[Any] = []
         self.gaps: list[float] = []
 

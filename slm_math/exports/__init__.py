@@ -1,0 +1,1 @@
+"""Exports that are proven: certificates, model cards, other formats, the hub."""
