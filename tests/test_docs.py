@@ -22,8 +22,8 @@ from slm_math.types import Draft
 
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in pages()}
 COMMANDS = {shlex.join(words): words for text in TEXTS.values() for words in commands(text)}
-# Values that a reader fills in or that a shell computes; what follows them is not parsed.
-PLACEHOLDER = re.compile(r"\$|\b(MINE|CONFIG)\b")
+# What a shell would fill in
+PLACEHOLDER = re.compile(r"\$\{")
 PARSED = [name for name, words in COMMANDS.items() if not any(map(PLACEHOLDER.search, words))]
 
 
