@@ -18,6 +18,9 @@ html_title = "slm-math"
 html_copy_source = False
 html_show_sphinx = False
 
+# files outside of this folder -> the links to them in it, which MyST would follow
+_OUTSIDE = {"README": "start", "CONTRIBUTING": "contributing"}
+_LINK = re.compile(rf"\[([^\]]+)\]\((?:\.\./)?({'|'.join(_OUTSIDE)})\.md\)")
 _ENTRY = re.compile(r"- \[[^\]]+\]\((?:\.\./)?(?P<page>[\w/]+)\.md\)")
 
 
@@ -26,22 +29,18 @@ def toctrees(index: str) -> str:
     parts: list[str] = []
     for section in index.split("\n## ")[1:]:
         title, _, body = section.partition("\n")
-        pages = [match["page"] for match in _ENTRY.finditer(body)]
-        pages = ["contributing" if page == "CONTRIBUTING" else page for page in pages]
-        parts.append(
-            "\n".join(["```{toctree}", ":hidden:", f":caption: {title}", "", *pages, "```"])
-        )
+        named = [match["page"] for match in _ENTRY.finditer(body)]
+        pages = [_OUTSIDE.get(page, page) for page in named]
+        head = ["```{toctree}", ":hidden:", f":caption: {title}", ""]
+        parts.append("\n".join([*head, *pages, "```"]))
     return "\n\n".join(parts)
 
 
 def _adapt(app: Any, page: str, source: list[str]) -> None:
-    """Links to files outside of this folder lead to their pages. `contributing.md` is a link to
-    the project's CONTRIBUTING.md, which MyST would follow, so references name the document.
-    """
-    text = source[0].replace("](../README.md", "](index.md")
-    text = re.sub(r"\[([^\]]+)\]\(\.\./CONTRIBUTING\.md\)", r"{doc}`\1 </contributing>`", text)
-    if page == "contributing":
-        text = text.replace("](docs/", "](").replace("](README.md", "](index.md")
+    """Makes links to files outside of this folder links to their pages."""
+    text = _LINK.sub(lambda link: f"{{doc}}`{link[1]} </{_OUTSIDE[link[2]]}>`", source[0])
+    if page in _OUTSIDE.values():
+        text = text.replace("](docs/", "](")
     if page == "index":
         text += f"\n\n{toctrees(source[0])}\n"
     source[0] = text

@@ -257,15 +257,15 @@ def _comment(text: str) -> list[str]:
 def metrics() -> str:
     lines = [
         "Names in angle brackets stand for a value: `length/<role>` is logged as `length/solver`. "
-        "Shares are between 0 and 1, and of samples where nothing else is said. Where nothing else "
-        "is said, a metric is in `summary.json`, is logged by `AgentEval` as `eval/<agent>/NAME` "
-        "(with `sources` as `eval/<set>/<agent>/NAME`), and, where it applies to rollouts, by GRPO "
-        "as `train/NAME`. [Evaluation](../evaluation.md) says how intervals are computed.",
+        "Shares are between 0 and 1. Unless a section says otherwise, they are of samples, and a "
+        "metric is in `summary.json`, is logged by `AgentEval` as `eval/<agent>/NAME` (with "
+        "`sources` as `eval/<set>/<agent>/NAME`), and, where it applies to rollouts, by GRPO as "
+        "`train/NAME`. [Evaluation](../evaluation.md) says how intervals are computed.",
         "",
     ]
     for title, (text, meanings) in GROUPS.items():
-        lines += [f"## {title}", "", text, "", "| metric | meaning |", "|---|---|"]
-        lines += [f"| `{name}` | {escaped(meaning)} |" for name, meaning in meanings.items()]
+        lines += [f"## {title}", "", text, ""]
+        lines += [f"- `{name}`: {escaped(meaning)}" for name, meaning in meanings.items()]
         lines.append("")
     return page("Metrics", *lines)
 
