@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from reference.docstrings import Docstring, escaped, read_docstring
-from slm_math.signatures import OURS, ROOT, Module, read
+from slm_math.signatures import ROOT, Module, read
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class _Aliases(ast.NodeTransformer):
 def constant(module: str, name: str) -> ast.expr | None:
     """The value that a module of this project assigns to a name, through imports."""
     file = read(module)
-    if file is None or module.partition(".")[0] not in OURS:
+    if file is None or not ROOT.joinpath(module.partition(".")[0]).is_dir():
         return None
     if name in file.imported:
         return constant(*file.imported[name])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from build_reference import stale
 from reference.docstrings import read_docstring
-from reference.pages import PAGES
+from reference.pages import CALLBACKS, PAGES
 from reference.sources import described
 
 from slm_math.cli import COMMANDS, TRAINING
@@ -33,7 +33,7 @@ def test_every_command_and_engine_has_its_place() -> None:
         ("slm_math.rewards.Format", "kind passed failed wrong finish layout weight role name"),
         ("slm_math.data.GSM8K", "path validation limit"),
         ("slm_math.agents.CodeFeedback", "prompt output_prompt"),
-        ("callbacks.Checkpoints", "dirpath minutes"),
+        (f"{CALLBACKS}.Checkpoints", "dirpath minutes"),
     ],
 )
 def test_options_are_those_of_the_class(path: str, options: str) -> None:
