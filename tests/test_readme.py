@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from logged import undescribed
 
 from slm_math.cli import run
 from slm_math.testing import drive
@@ -61,6 +62,7 @@ def test_fit_commands_of_the_readme_run(
     fit(command, tmp_path)
     assert (tmp_path / "export" / "config.json").is_file()
     assert (tmp_path / "eval" / "epoch-0" / "single_shot" / "summary.json").is_file()
+    assert undescribed(tmp_path) == []
 
 
 @pytest.mark.parametrize(

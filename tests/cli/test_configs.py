@@ -8,6 +8,7 @@ import torch
 import yaml
 from cases import some
 from cli.configs import CONFIGS, shown
+from logged import undescribed
 from safetensors.torch import load_file
 from tiny import model_folder
 
@@ -97,6 +98,7 @@ def test_every_grpo_config_trains(
     assert len(lines) >= 2 * 2 * 4
     rewards = json.loads(lines[0])["rewards"]
     assert any(value is not None for value in rewards.values())
+    assert undescribed(tmp_path) == []
 
 
 def drafts_in(folder: Path) -> list[str]:

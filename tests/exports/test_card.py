@@ -11,8 +11,8 @@ import pytest
 import yaml
 from tiny import SCRATCH, chats, model_folder, sft, trainer
 
-from slm_math.callbacks import AgentEval, ExportHF
 from slm_math.agents import SingleShot
+from slm_math.callbacks import AgentEval, ExportHF
 from slm_math.engines.settings import Inference
 from slm_math.exports.card import Origin, plain_text, write_card
 from slm_math.policy.config import Lora, Policy

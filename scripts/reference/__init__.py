@@ -1,0 +1,1 @@
+"""Reference pages from signatures and docstrings, see `build_reference.py`."""
