@@ -49,7 +49,7 @@ def fit(command: str, root: Path) -> None:
             str(root),
             "--torch_threads",
             "1",
-            *(small if "configs/grpo/" in command else []),
+            *(small if "grpo/" in command else []),
         ]
     )
 
