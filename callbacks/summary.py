@@ -20,6 +20,7 @@ from slm_math.callbacks.agent_eval import AgentEval
 from slm_math.callbacks.console import console_of
 from slm_math.callbacks.export import ExportHF
 from slm_math.callbacks.stop_reason import shortest
+from slm_math.data.gsm8k import GSM8K
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.step_metrics import peak_memory
 
@@ -52,7 +53,7 @@ class Curve:
 
 
 class Summary(L.Callback):
-    """Prints a summary when `fit` ends, however it ends but by an error."""
+    """Prints a summary when `fit` ends by itself: after its last step, or at a limit."""
 
     def __init__(self) -> None:
         self._reset()
@@ -167,4 +168,8 @@ def _next(trainer: L.Trainer, module: L.LightningModule) -> Iterator[str]:
     if export := _export(trainer):
         if not isinstance(module, GRPOModule):
             yield f"slm-math fit --config grpo/solver --model.policy.path {export}"
-        yield f"slm-math eval --config eval/gsm8k --model {export}"
+        source = getattr(getattr(trainer, "datamodule", None), "source", None)
+        if isinstance(source, GSM8K):
+            yield f"slm-math eval --config eval/gsm8k --model {export}"
+        else:
+            yield f'slm-math solve "PROBLEM" --model {export}'

@@ -14,6 +14,7 @@ from slm_math.records.run_folder import refuse_second_run, traces_of_training
 from slm_math.records.run_lock import lock_run, unlock_run
 from slm_math.signatures import signature
 
+NOTHING = ("", "null", "~")  # in YAML
 _UNKNOWN = object()  # nothing is certain of a value
 # options that show a configuration, that make a trial of it, and sections for single commands
 _OTHERWISE = ("print_config", "help", "fast_dev_run", "fit", "validate", "test", "predict")
@@ -28,7 +29,7 @@ def refuse_paths(command: str, settings: Sequence[Any]) -> None:
         return
     model = _value(settings, "model.policy.path")
     for path in model.values() if isinstance(model, dict) else [model]:
-        if isinstance(path, str) and path not in ("", "null"):
+        if isinstance(path, str) and path.lower() not in NOTHING:
             check_exists(path)
     _refuse_data(settings)
     if command == "fit":
@@ -41,7 +42,7 @@ def _refuse_data(settings: Sequence[Any]) -> None:
     name = name.get("class_path") if isinstance(name, dict) else name
     paths = _value(settings, "data.source.path")
     paths = paths if isinstance(paths, list) else [paths]
-    paths = [path for path in paths if isinstance(path, str) and path not in ("", "null")]
+    paths = [path for path in paths if isinstance(path, str) and path.lower() not in NOTHING]
     if all(Path(path).expanduser().exists() for path in paths):
         return
     if not isinstance(name, str) or signature(f"slm_math.data.{name}") is None:

@@ -249,7 +249,7 @@ def close(a: complex, b: complex, tolerance: float = FLOAT_PRECISION) -> bool:
 def equal_decimal(decimal: Node, other: Node) -> bool:
     """Whether a decimal of 10 digits or more equals a value up to float precision."""
     literal = decimal.args[0] if decimal.kind == "negative" else decimal
-    if not _is_long(literal):
+    if not is_long(literal):
         return False
     written, value = rational(decimal), rational(other)
     if written is None or value is None:
@@ -266,7 +266,7 @@ def with_fractions(node: Node) -> Node:
 
     0.3333333333 x is x/3, but 0.1234567891 is itself.
     """
-    if not any(map(_is_long, node.walk())):
+    if not any(map(is_long, node.walk())):
         return node
     if node.kind == "number":
         value = node.value.limit_denominator(1000)
@@ -275,7 +275,7 @@ def with_fractions(node: Node) -> Node:
     return replace(node, args=tuple(with_fractions(arg) for arg in node.args))
 
 
-def _is_long(literal: Node) -> bool:
+def is_long(literal: Node) -> bool:
     """Whether a node is a decimal of 10 digits or more."""
     if literal.kind != "number" or literal.value.denominator == 1:
         return False

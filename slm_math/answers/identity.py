@@ -15,8 +15,8 @@ from slm_math.answers.arithmetic import (
     approximate,
     close,
     exact,
+    is_long,
     rational,
-    with_fractions,
 )
 from slm_math.answers.counting import ENOUGH, counted_names, counted_points, settled
 from slm_math.answers.expressions import Node
@@ -41,10 +41,11 @@ def identical(a: Node, b: Node) -> bool | None:
 def value_at_a_point(tree: Node) -> tuple[frozenset[str], Fraction] | None:
     """What identical trees share that have such a thing: the names, and the value at one point.
 
-    None for trees that are not compared exactly, or whose decimals stand for fractions.
+    None for trees that are not compared exactly, and those with long decimals, which equal what
+    they are close to.
     """
     names = tree.names
-    if counted_names(tree) or with_fractions(tree) is not tree:
+    if counted_names(tree) or any(map(is_long, tree.walk())):
         return None
     if names and not _is_rational_function(tree):
         return None

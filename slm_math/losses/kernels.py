@@ -41,7 +41,8 @@ def _forward(
         index = start + tl.arange(0, BLOCK)
         inside = index < V
         z = tl.load(own + index, mask=inside, other=-1e30).to(tl.float32) / scale
-        z = tl.where(inside, tl.maximum(z, -1e30), -1e30)
+        # NaN stays, so that training sees that something is wrong
+        z = tl.where(inside, tl.maximum(z, -1e30, propagate_nan=tl.PropagateNan.ALL), -1e30)
         best = tl.max(z, 0)
         place = tl.where(best > top, start + tl.argmax(z, 0), place)
         most = tl.maximum(top, best)
@@ -77,7 +78,8 @@ def _backward(
     inside = index < V
     scale = tl.load(temperature + row)
     z = tl.load(logits + row * V + index, mask=inside, other=-1e30).to(tl.float32) / scale
-    logp = tl.maximum(z, -1e30) - tl.load(sums + row)
+    z = tl.maximum(z, -1e30, propagate_nan=tl.PropagateNan.ALL)
+    logp = z - tl.load(sums + row)
     p = tl.exp(logp)
     slope = tl.load(slopes + row) / scale
     gradient = tl.where(index == tl.load(targets + row), slope, 0.0) - slope * p

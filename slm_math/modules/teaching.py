@@ -302,11 +302,12 @@ class Teaching:
             return states.new_zeros(()), {}
         said = teacher_metrics(old, scores.logprobs, scores.likeliest, live)
         kind = self.teacher.divergence
-        if kind is None or scores.states is None:
+        teacher = self.local.get(batch.role)  # of two roles that are trained one may have none
+        if kind is None or scores.states is None or teacher is None:
             return states.new_zeros(()), said
         found = token_divergences(
             (states, language_head(model)),
-            (scores.states, self.local[batch.role].head(batch.role)),
+            (scores.states, teacher.head(batch.role)),
             temperature=batch.temperature,
             kind=kind,
             share=self.teacher.share,

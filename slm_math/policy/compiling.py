@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from slm_math.starting import starting
+
 # versions of a layer's code: with gradients or without, precisions, rows packed or padded
 VERSIONS = 64
 _COMPILERS = {"darwin": "clang++", "win32": "cl"}
@@ -62,6 +64,7 @@ def compile_layers(base: Any) -> None:
     """Has the layers of a transformers model compiled when they first run; their names and weights
     stay as they are.
     """
+    starting("the first step compiles the decoder layers, which takes about a minute")
     for layer in layers_of(base):
         # random numbers are those that would be drawn otherwise
         layer.compile(dynamic=True, options={"fallback_random": True})

@@ -50,7 +50,7 @@ class Policy:
         attention: transformers' attention implementation (sdpa, eager, flash_attention_2); eager in
             place of sdpa for architectures without sdpa.
         gradient_checkpointing: recompute activations in the backward pass, which saves memory.
-        compile: compile the decoder layers for training (torch.compile), which pays in long runs;
+        compile: compile the decoder layers for training (torch.compile), which may be faster on GPUs;
             needs a C++ compiler.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
         chat_template_kwargs: variables of the template, for example {enable_thinking: false}.

@@ -11,6 +11,7 @@ EQUIVALENT = [
     ("1/2", r"\frac{3}{6}"), ("0.5", r"\dfrac12"), ("7 3/4", r"\frac{31}{4}"), ("1e3", "1000"),
     ("x(x-2)", "x^2-2x"), (r"\frac{x^2-1}{x-1}", "x+1"), (r"\{5\}", "5"), ("2^{10}", "1024"),
     ("0.3333333333333333", "1/3"), ("0.3333333333x", r"\frac{x}{3}"), ("x^2+C", "x^2+K"),
+    ("3.141592653589793", "3.14159265358979"), ("1234.5678", "1234.5678000000003"),
     ("50%", "0.5"), ("30^\\circ", r"\frac{\pi}{6}"), ("1,5", "1.5"), (r"\sqrt{4}", "2"),
 ]  # fmt: skip
 DIFFERENT = [("1/2", "1/3"), ("x+1", "x+2"), ("x", "y"), ("0.5", "0.25"), ("x", "5")]
@@ -42,6 +43,12 @@ def test_votes_on_many_different_answers_compare_no_pairs(monkeypatch: pytest.Mo
     answers = [rf"\frac{{1}}{{{n}}}" for n in range(2, 40)] + [f"{n}x+1" for n in range(40)]
     assert classes(answers) == [[index] for index in range(len(answers))]
     assert compared == []
+
+
+def test_long_decimals_vote_for_what_they_are_close_to() -> None:
+    answers = ["3.141592653589793", "3.14159265358979", "3", "3", "3.14159265358979", "3"]
+    assert classes(answers) == [[0, 1, 4], [2, 3, 5]]
+    assert classes(["0.5", "7", "0.50000000000000001", "7"]) == [[0, 2], [1, 3]]
 
 
 def test_a_difference_without_a_blank_is_no_symbol() -> None:

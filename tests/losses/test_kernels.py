@@ -107,3 +107,15 @@ def test_tokens_that_cannot_be_sampled_are_left_out() -> None:
     want = logits[:, :40].log_softmax(-1)
     assert torch.allclose(logps, want[targets, targets], atol=1e-5)
     assert torch.allclose(entropies, -(want.exp() * want).sum(-1), atol=1e-5)
+
+
+def test_what_is_no_number_stays_none() -> None:
+    logits = torch.randn(3, 50, device=DEVICE)
+    logits[1, 7] = torch.nan
+    logits.requires_grad_()
+    targets, temperature = torch.arange(3, device=DEVICE), torch.ones(3, device=DEVICE)
+    logps, _, _ = token_logprobs(logits, lambda each: each * 1, targets, temperature, "value")
+    assert logps.isnan().tolist() == [False, True, False]
+    logps.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isnan().any(1).tolist() == [False, True, False]

@@ -112,11 +112,12 @@ def test_support_of_top_k_holds_for_the_teacher(teacher_folder: str, tmp_path: P
     assert metrics["teacher_kl"] == pytest.approx(torch.stack(gaps).mean().item(), abs=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["advantage", "jsd"])
 def test_role_without_teacher_learns_from_its_reward_alone(
-    teacher_folder: str, tmp_path: Path
+    loss: Any, teacher_folder: str, tmp_path: Path
 ) -> None:
     roles = {"train_roles": ("solver", "judge"), "agent": Duo()}
-    taught = Teacher({"judge": teacher_folder})
+    taught = Teacher({"judge": teacher_folder}, loss=loss)
     with pytest.raises(ValueError, match="role 'solver' is trained but has no reward"):
         student(taught, **roles)
     with pytest.raises(ValueError, match=r"teacher\.path names role 'coder'"):
