@@ -35,8 +35,8 @@ class ExportHF(L.Callback):
 
     Args:
         folder: name of the folder under the trainer's root.
-        dtype: float32, or bfloat16 to halve the files; with trainer.precision bf16-true, whose weights
-            are bfloat16, always that.
+        dtype: float32, or bfloat16 to halve the files; always bfloat16 with trainer.precision
+            bf16-true, whose weights are.
         check: write the certificate. It takes 4 bytes of the CPU's memory for each weight.
     """
 

@@ -50,8 +50,8 @@ class Policy:
         attention: transformers' attention implementation (sdpa, eager, flash_attention_2); eager in
             place of sdpa for architectures without sdpa.
         gradient_checkpointing: recompute activations in the backward pass, which saves memory.
-        compile: compile the decoder layers for training (torch.compile), which may be faster on GPUs;
-            needs a C++ compiler.
+        compile: compile the decoder layers for training (torch.compile); needs a C++ compiler, and
+            gained nothing certain on a CPU.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
         chat_template_kwargs: variables of the template, for example {enable_thinking: false}.
         vision: of a model with eyes, whether what makes features of images is trained as the rest
