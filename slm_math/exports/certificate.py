@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from slm_math import __version__
 from slm_math.exports import plain, plain_vllm
 from slm_math.exports.agreement import Agreement, compare, tolerance_of
@@ -52,6 +54,8 @@ def begun(
     """
     variables, before = chat.template_options
     on_cpu = loaded.model.device.type == "cpu"
+    if loaded.model.dtype == torch.bfloat16:
+        dtype = "bfloat16"  # also of its files
     parts: dict[str, Any] = {}
     for part, role in parts_of(loaded, folder).items():
         weights = compared_weights(loaded, folder / part, role=role, dtype=dtype, merged=merged)

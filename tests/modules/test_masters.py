@@ -165,7 +165,8 @@ def test_evaluation_before_training(tmp_path: Path) -> None:
 
 def test_an_export_has_the_rounded_weights(tmp_path: Path) -> None:
     module, data = RUNS["sft-full"](Optim(lr=1e-3))
-    trainer(tmp_path, limit_train_batches=2, callbacks=[ExportHF()], **FINE).fit(module, data)
+    exports = [ExportHF(check=False)]
+    trainer(tmp_path, limit_train_batches=2, callbacks=exports, **FINE).fit(module, data)
     written = load_file(tmp_path / "export" / "model.safetensors")
     for name, value in tensors(module.loaded):
         assert written[name].dtype == torch.bfloat16
@@ -178,7 +179,7 @@ def test_the_export_of_a_checkpoint_is_that_of_the_run(tmp_path: Path) -> None:
     run.fit(module, data)
     run.save_checkpoint(tmp_path / "one.ckpt")
     saved = read_checkpoint(tmp_path / "one.ckpt")
-    _, loaded, _ = load_policy(tmp_path / "one.ckpt", saved)
+    _, loaded, *_ = load_policy(tmp_path / "one.ckpt", saved)
     for (name, value), (_, own) in zip(tensors(loaded), tensors(module.loaded), strict=True):
         assert torch.equal(value, own), name
 
