@@ -184,6 +184,7 @@ def test_the_fresh_process_loads_each_role_without_this_project(tmp_path: Path) 
     assert not names & {"slm_math", "callbacks"}
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_load_is_told_in_a_line(tmp_path: Path) -> None:
     policy = Policy(path=str(base_of_shape("qwen2", tmp_path / "base")))
     certificate = exported(policy, stirred(policy), tmp_path / "x")

@@ -78,6 +78,7 @@ def compare(compiled: LoadedPolicy, plain: LoadedPolicy, seeds: int = 2) -> None
         assert (got[2] - want[2]).norm() < 1e-4 * want[2].norm()
 
 
+@pytest.mark.slow
 def test_log_probabilities_are_equal_and_names_stay() -> None:
     compiled, plain = pair()
     batch = collate(ragged(0), reading=compiled.reading)
