@@ -25,8 +25,8 @@ def results_table(
     """One row per agent: accuracy with its interval, missing and truncated answers, programs, cost;
     `extra_cells` in a column `extra`.
 
-    Columns that are empty for all agents are left out. With the column `extra`, intervals stand in
-    lines of their own, so that 80 characters are enough.
+    Columns that are empty for all agents are left out. Where one line would not fit, intervals
+    stand in lines of their own.
     """
     metrics = {name: summary.metrics for name, summary in summaries.items()}
     columns: dict[str, Mapping[str, str]] = {
@@ -41,11 +41,14 @@ def results_table(
         "tokens": {name: f"{values['tokens']:.0f}" for name, values in metrics.items()},
     }
     columns = {heading: cells for heading, cells in columns.items() if heading and cells}
-    narrow = extra in columns
+    names = max(map(len, summaries), default=0)
+    longest = max((len(summary.shown()) for summary in summaries.values()), default=0)
+    widths = [max(len(heading), *map(len, cells.values())) for heading, cells in columns.items()]
+    narrow = sum(widths) + names + longest + 3 * len(widths) + 7 > WIDTH
     table = Table(title=cell(title, 200), title_justify="left")
     if narrow:
         table.box, table.padding = box.SIMPLE_HEAD, (0, 1, 0, 0)
-    table.add_column("agent", overflow="fold")
+    table.add_column("agent", overflow="fold", min_width=min(names, 20))
     heading = f"accuracy,{BREAK if narrow else ' '}95 % interval"
     table.add_column(heading, justify="right", no_wrap=True)
     for heading in columns:
