@@ -35,7 +35,7 @@ class Checkpoints(ModelCheckpoint):
 
     Args:
         dirpath: the folder; `checkpoints` under the trainer's root when left out.
-        minutes: a checkpoint is also written every so many minutes.
+        minutes: the minutes between two checkpoints that are written besides those of an epoch.
     """
 
     def __init__(self, dirpath: str | Path | None = None, minutes: float = 10.0) -> None:

@@ -19,7 +19,7 @@ class Progress(RichProgressBar):
 
     Args:
         refresh_rate: screen updates per second.
-        line_seconds: without a terminal (a log file), a line is printed every so many seconds.
+        line_seconds: the seconds between two printed lines where there is no terminal (a log file).
     """
 
     def __init__(self, refresh_rate: int = 5, line_seconds: float = 30.0) -> None:

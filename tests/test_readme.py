@@ -108,7 +108,7 @@ def test_grade_commands_of_the_readme_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("completions.jsonl").write_text('{"completion": "so \\\\boxed{4}", "answer": "#### 4"}\n')
+    Path("completions.jsonl").write_text('{"completion": "so \boxed{4}", "answer": "#### 4"}\n')
     for command in (c for c in commands() if c.startswith("slm-math grade")):
         run(shlex.split(command)[1:])
     out = capsys.readouterr().out
@@ -140,6 +140,14 @@ def test_the_agent_of_the_readme_solves() -> None:
     assert driven.answer == "B"
     assert driven.chat(0)[0].content[0] == Image("figure.png")
     assert driven.chat(0)[0].text.startswith("Which?\n(A) 5\n(B) 7\n\n")
+
+
+def test_the_first_agent_of_the_readme_solves() -> None:
+    [block] = [part.split("```")[0] for part in TEXT.split("```python") if "class Twice" in part]
+    names: dict = {}
+    exec(block, names)
+    driven = drive(names["Twice"](), Problem("p/1", "2 + 2?"), [r"\\boxed{5}", r"\\boxed{4}"])
+    assert driven.answer == "4"
 
 
 def test_what_the_readme_does_with_results_runs(

@@ -23,8 +23,8 @@ def report(
             the curves of training.
         out: the HTML file.
         plots: folder for every figure as PNG and SVG, and for summary.md and summary.tex.
-        transcripts: at most so many of each agent; the page says which ones.
-        image_mb: at most so many MB of the page for thumbnails of images; 0 shows none.
+        transcripts: the most transcripts of each agent in the page, which says which ones it has.
+        image_mb: the most MB that thumbnails of images take in the page; 0 shows none.
     """
     from slm_math.report.assemble import report as write
 

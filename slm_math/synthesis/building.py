@@ -57,12 +57,12 @@ def build_data(
         keep: of the right attempts at a problem: the best one, the shortest, or all.
         role: trajectories of this role; by default the role that speaks first.
         pass_rate: only problems of which such a share of attempts is right: 0.1 0.9.
-        per_problem: at most so many rows of a problem; of preferences 1 by default.
+        per_problem: the most rows of a problem; for preferences 1 by default.
         validation: the share of the training problems that is held out for validation.
         test_sets: data sets to look for among the problems, for the data card: [GSM8K:test].
         seed: of the perturbations, of what is chosen, and of the order of the rows.
-        verify: a folder that build-data made: build it again, grading every answer and running
-            every program anew, and compare.
+        verify: a folder that build-data made; builds it again, grading every answer and running
+            every program anew, and compares.
         sandbox: runs the programs; by default one with the default limits.
     """
     console = Console()

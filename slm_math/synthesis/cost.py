@@ -74,7 +74,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run may spend, in all of its sessions; None is no bound.
+    """The most that a run may spend in all of its sessions; None sets no limit.
 
     Args:
         usd: the most money, at the prices of the roles.
