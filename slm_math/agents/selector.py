@@ -51,8 +51,8 @@ class Selector(Agent):
         top_p: of the solutions.
         select_prompt: shows the numbered solutions.
         show: the most characters of a solution that the selector sees. Of a longer solution it sees
-            the beginning and the end, and of a reply with thoughts what follows them. k times as much has to fit
-            into the selector's context; where it does not, there is no choice.
+            the beginning and the end, and of a reply with thoughts what follows them. k times as
+            much has to fit into the selector's context; where it does not, there is no choice.
     """
 
     roles = ("solver", "selector")
