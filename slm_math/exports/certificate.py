@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -21,6 +19,7 @@ from slm_math import __version__
 from slm_math.exports import plain, plain_vllm
 from slm_math.exports.agreement import Agreement, compare, tolerance_of
 from slm_math.exports.expected import NEW_TOKENS, compared_weights, expected_cases, parts_of
+from slm_math.exports.processes import NO_GPU, run_python
 from slm_math.policy.adapter_files import CONFIG, adapter_config, base_of
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.folders import CERTIFICATE
@@ -78,22 +77,12 @@ def fresh(request: dict[str, Any], place: Path, program: Any = plain) -> dict[st
     """What `plain`, or another program, finds in a process of its own, with `place` as its working
     directory. Raises ValueError if it could not load the model.
     """
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}  # nothing is downloaded that is not here
-    if program is plain:
-        environment["CUDA_VISIBLE_DEVICES"] = ""  # the model may fill the GPU of the training run
+    environment = NO_GPU if program is plain else {}
     with tempfile.TemporaryDirectory(prefix="slm-math-certificate-") as scratch:
         asked, found = (Path(scratch) / name for name in ("request.json", "result.json"))
         asked.write_text(json.dumps(request), encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-P", str(Path(program.__file__).resolve()), str(asked), str(found)],
-            cwd=place,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        arguments = ("-P", Path(program.__file__).resolve(), asked, found)
+        done = run_python(arguments, environment, place)
         if done.returncode or not found.is_file():
             raise ValueError(f"{NAMES[program.__name__]} could not load it: {_last_line(done)}")
         return json.loads(found.read_text(encoding="utf-8"))

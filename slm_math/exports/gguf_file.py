@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from slm_math.exports.processes import NO_GPU, run_python
 
 CONVERTER = "convert_hf_to_gguf.py"
 VARIABLE = "SLM_MATH_GGUF_CONVERTER"
@@ -46,15 +46,8 @@ def write_gguf(folder: Path, kind: str) -> str:
     said = []
     for part in parts:
         file = part / f"model-{kind}.gguf"
-        done = subprocess.run(
-            [sys.executable, str(converter), str(part), "--outfile", str(file), "--outtype", kind],
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        arguments = (converter, part, "--outfile", file, "--outtype", kind)
+        done = run_python(arguments, NO_GPU)
         if done.returncode or not file.is_file():
             lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
             lacks = lines[-1].startswith("ModuleNotFoundError")

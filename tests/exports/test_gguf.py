@@ -15,7 +15,6 @@ from cli.evaluating import ask, ours
 from exports.shapes import base_of_shape, lora, stirred
 from tiny import chats, sft, trainer
 
-from slm_math.exports import gguf_file
 from slm_math.exports.gguf_file import VARIABLE, write_gguf
 from slm_math.policy.config import Policy
 from slm_math.policy.export import export_policy
@@ -45,7 +44,7 @@ def converter(monkeypatch: pytest.MonkeyPatch) -> None:
             return subprocess.CompletedProcess(command, 1, "", str(stop.code))
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(gguf_file.subprocess, "run", run)
+    monkeypatch.setattr("slm_math.exports.processes.subprocess.run", run)
 
 
 @pytest.mark.usefixtures("converter")
