@@ -108,7 +108,7 @@ def test_grade_commands_of_the_readme_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("completions.jsonl").write_text('{"completion": "so \boxed{4}", "answer": "#### 4"}\n')
+    Path("completions.jsonl").write_text('{"completion": "so \\\\boxed{4}", "answer": "#### 4"}\n')
     for command in (c for c in commands() if c.startswith("slm-math grade")):
         run(shlex.split(command)[1:])
     out = capsys.readouterr().out
