@@ -146,7 +146,7 @@ def test_the_first_agent_of_the_readme_solves() -> None:
     [block] = [part.split("```")[0] for part in TEXT.split("```python") if "class Twice" in part]
     names: dict = {}
     exec(block, names)
-    driven = drive(names["Twice"](), Problem("p/1", "2 + 2?"), [r"\\boxed{5}", r"\\boxed{4}"])
+    driven = drive(names["Twice"](), Problem("p/1", "2 + 2?"), [r"\boxed{5}", r"\boxed{4}"])
     assert driven.answer == "4"
 
 
