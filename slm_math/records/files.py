@@ -98,6 +98,7 @@ class RecordFile:
         records = self._whole_records()
         if records.end < self.path.stat().st_size:
             self._file.truncate(records.end)
+            records = self._whole_records()  # the first ones have the cut line in their buffer
         self._superseded = records.lines > len(records)
         return records
 
