@@ -12,7 +12,6 @@ A problem of the family "bags and a gain", and its worked solution:
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Iterator
 
@@ -35,6 +34,7 @@ from slm_math.data.arithmetic_steps import (
     reasoning,
 )
 from slm_math.data.base import Source, Split
+from slm_math.data.draws import Draw
 from slm_math.prompts import render
 from slm_math.ranges import check_number, check_whole
 from slm_math.types import Chat, Problem, Task, Text, assistant, user
@@ -97,7 +97,7 @@ class Arithmetic(Source):
 
     def tasks(self, split: Split) -> list[Task]:
         """The problems of a split; `tags` has the family and the kind."""
-        draw = random.Random(f"{self.seed} tasks {split}")
+        draw = Draw(f"{self.seed} tasks {split}")
         tasks: list[Task] = []
         seen: set[tuple[str, str]] = set()
         while len(tasks) < self.sizes[split]:
@@ -123,7 +123,7 @@ class Arithmetic(Source):
         They start with 90 % of the drills; all others follow in random order. No family of the kind
         "answers only" occurs.
         """
-        draw = random.Random(f"{self.seed} dialogues {split}")
+        draw = Draw(f"{self.seed} dialogues {split}")
         share = 1.0 if split == "train" else 0.05
         demonstrated = [family for family in FAMILIES if family.kind == DEMONSTRATED]
         hard = [family for family in FAMILIES if family.kind == PRODUCT]
@@ -187,7 +187,7 @@ def correcting(expression: str, first: str) -> Chat:
     return assistant(Text(first, learn=False)) + check + assistant(reasoning(expression))
 
 
-def equations(draw: random.Random) -> Chat:
+def equations(draw: Draw) -> Chat:
     """A drill: equations, whose results alone are loss tokens."""
     parts: list[Text] = []
     choice = draw.choice
@@ -205,7 +205,7 @@ def equations(draw: random.Random) -> Chat:
     return user("") + assistant(*parts)
 
 
-def copying(draw: random.Random) -> Chat:
+def copying(draw: Draw) -> Chat:
     """A drill: the answer is the output of the program, whatever it is."""
     chat: Chat = ()
     for _ in range(5):
@@ -218,7 +218,7 @@ def corpus() -> Iterator[str]:
     """The text that a tokenizer is trained on: the same for every seed and size, from the training
     split only.
     """
-    draw = random.Random("corpus")
+    draw = Draw("corpus")
     for family in FAMILIES * 60:
         text, expression = pose(draw, family, "train")
         yield text

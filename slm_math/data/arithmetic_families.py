@@ -9,16 +9,16 @@ that only a program does reliably.
 
 from __future__ import annotations
 
-import random
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice, product
 
 from slm_math.data.arithmetic_steps import worked
 from slm_math.data.base import Split
+from slm_math.data.draws import Draw
 
 DEMONSTRATED = "demonstrated"
 ANSWERS_ONLY = "answers only"
@@ -153,11 +153,15 @@ MOST_DRAWS = 100_000  # numbers drawn for one problem; of the rarest ones, every
 
 def split_of(family: Family, numbers: tuple[int, ...]) -> Split:
     """The split of a problem. Its expression and its numbers, in any order, decide, not words."""
-    bucket = zlib.crc32(f"{family.expression}:{sorted(numbers)}".encode()) % 8
+    return _split_of(family.expression, numbers)
+
+
+def _split_of(expression: str, numbers: tuple[int, ...]) -> Split:
+    bucket = zlib.crc32(f"{expression}:{sorted(numbers)}".encode()) % 8
     return "test" if bucket == 0 else "validation" if bucket == 1 else "train"
 
 
-def pose(draw: random.Random, family: Family, split: Split) -> tuple[str, str]:
+def pose(draw: Draw, family: Family, split: Split) -> tuple[str, str]:
     """A problem of the family that belongs to the split: its text and its expression in numbers.
 
     Raises ValueError if the family has no problem in the split.
@@ -168,13 +172,13 @@ def pose(draw: random.Random, family: Family, split: Split) -> tuple[str, str]:
             break
     else:
         raise ValueError(f"{family.name!r} has no problem in the {split} split")
-    gains, losses = draw.sample(GAINS, len(GAINS)), draw.sample(LOSSES, len(LOSSES))
-    text = re.sub(
-        r"\[([+-])([a-c])\]",
-        lambda mark: (gains if mark[1] == "+" else losses).pop().format("{" + mark[2] + "}"),
-        f"{draw.choice(family.stories)} {family.question}",
-    )
-    name, other = draw.sample(NAMES, 2)
+    gains, losses = draw.some(GAINS, len(GAINS)), draw.some(LOSSES, len(LOSSES))
+    text = ""
+    for before, sign, letter in _parts(f"{draw.choice(family.stories)} {family.question}"):
+        text += before
+        if sign:
+            text += (gains if sign == "+" else losses).pop().format("{" + letter + "}")
+    name, other = draw.some(NAMES, 2)
     words = {
         "name": name,
         "other": other,
@@ -184,21 +188,40 @@ def pose(draw: random.Random, family: Family, split: Split) -> tuple[str, str]:
     return text.format(**words, **dict(zip("abc", numbers))), expression_of(family, numbers)
 
 
+@cache
+def _parts(story: str) -> list[tuple[str, str, str]]:
+    """A story by its gains and losses: the text before one, its sign and its letter, and at the end
+    the text that is left.
+    """
+    *parts, last = re.split(r"\[([+-])([a-c])\]", story)
+    return [*zip(parts[::3], parts[1::3], parts[2::3]), (last, "", "")]
+
+
 def expression_of(family: Family, numbers: tuple[int, ...]) -> str:
     """The expression of a family in numbers: `8*6+35`. Other numbers give another one."""
-    return family.expression.translate({ord(letter): str(n) for letter, n in zip("abc", numbers)})
+    return _in_numbers(family.expression, numbers)
+
+
+@lru_cache(1 << 14)
+def _in_numbers(expression: str, numbers: tuple[int, ...]) -> str:
+    return expression.translate({ord(letter): str(n) for letter, n in zip("abc", numbers)})
 
 
 def is_posed(family: Family, numbers: tuple[int, ...], split: Split) -> bool:
     """Whether the numbers make a problem of the split: all its results are positive."""
-    lines = worked(expression_of(family, numbers))
-    return (
-        min(int(line.rpartition("=")[2]) for line in lines) > 0
-        and split_of(family, numbers) == split
-    )
+    return _split_of_posed(family.expression, numbers) == split
 
 
-def numbers_for(draw: random.Random, family: Family) -> tuple[int, int, int]:
+@lru_cache(1 << 14)  # a data set draws the same numbers for many stories
+def _split_of_posed(expression: str, numbers: tuple[int, ...]) -> Split | None:
+    """The split of a problem; None if a result is not positive."""
+    lines = worked(_in_numbers(expression, numbers))
+    if min(int(line.rpartition("=")[2]) for line in lines) <= 0:
+        return None
+    return _split_of(expression, numbers)
+
+
+def numbers_for(draw: Draw, family: Family) -> tuple[int, int, int]:
     """Numbers for a, b and c such that divisions are exact. The caller checks everything else."""
 
     one_of = draw.choice

@@ -11,6 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from slm_math.data.identity import image_hashes
@@ -27,6 +28,9 @@ KINDS: tuple[Kind, ...] = ("exact", "normalized", "13-gram")
 
 _SIGNS = frozenset("+-*/^=<>%")
 _LETTER = re.compile(r"[^\W\d_]")
+_digits = re.compile(r"[0-9]+").findall
+# where normalization may join or split digits, remove them or write some; it may begin .5 with a 0
+_REWRITTEN = re.compile(r"[^\x00-\x7f]|\\|,[0-9}]|frac", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -116,25 +120,49 @@ def near_exact(train: Sequence[Problem], test: Sequence[Problem]) -> dict[int, i
     numbers, or another question about the same story, is another problem, while text before or
     after makes no difference.
     """
-    return {finding.test: finding.train for finding in overlap(train, test).near_exact}
+    places = _perhaps_same(train, test)
+    found = overlap([train[place] for place in places], test).near_exact
+    return {finding.test: places[finding.train] for finding in found}
 
 
 def refuse_overlap(train: Sequence[Task], test: Sequence[Task], where: str) -> None:
     """Raises ValueError if near-exact matches of test problems are among the training problems;
     `where` names the test problems in the error.
     """
-    matches = overlap([task.problem for task in train], [task.problem for task in test]).near_exact
+    matches = near_exact([task.problem for task in train], [task.problem for task in test])
     if not matches:
         return
     pairs = [
-        f"{_id(test[match.test].problem)} = {_id(train[match.train].problem)}"
-        for match in matches[:SHOWN]
+        f"{_id(test[own].problem)} = {_id(train[other].problem)}"
+        for own, other in islice(matches.items(), SHOWN)
     ]
     examples = ", ".join(pairs) + (", ..." if len(matches) > SHOWN else "")
     raise ValueError(
         f"{len(matches)} of the {len(test)} problems of {where} are among the training problems "
         f"({examples}): remove them from the training data, or set allow_overlap: true"
     )
+
+
+def _perhaps_same(train: Sequence[Problem], test: Sequence[Problem]) -> list[int]:
+    """The indices of training problems that have all numbers of a test problem; the others are no
+    test problem, and need not be normalized to say so.
+    """
+    wanted = {frozenset(_digits(" ".join(_read(problem).words))) - {"0"} for problem in test}
+    often = Counter(number for numbers in wanted for number in numbers)
+    by_rarest: dict[str, list[frozenset[str]]] = defaultdict(list)
+    for numbers in wanted:
+        if not numbers:
+            return list(range(len(train)))
+        by_rarest[min(numbers, key=lambda number: (often[number], number))].append(numbers)
+
+    def may_have_one(problem: Problem) -> bool:
+        text = "\n".join((problem.text, *problem.choices))
+        if _REWRITTEN.search(text) is not None:
+            return True
+        numbers = set(_digits(text))
+        return any(own <= numbers for number in numbers for own in by_rarest.get(number, ()))
+
+    return [place for place, problem in enumerate(train) if may_have_one(problem)]
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
 
-import aiohttp
+if TYPE_CHECKING:
+    import aiohttp
 
 MOST_BYTES = 16 << 20  # of a reply, and BYTES_PER_TOKEN more for each token that it may have
 BYTES_PER_TOKEN = 1024  # token, log-probability and text as JSON take about a third of this
@@ -71,6 +72,8 @@ class Client:
     """Sends requests from one event loop, in which it must be made, used and closed."""
 
     def __init__(self, key: str = "") -> None:
+        import aiohttp  # takes half a second, which most runs need not spend
+
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         # no limit: who asks decides how many requests are in flight
         self._session = aiohttp.ClientSession(
@@ -97,6 +100,8 @@ class Client:
         that is no error. Raises TransportError, and TooLarge if the
         response is larger. Cancel it to stop it; the connection is then closed.
         """
+        import aiohttp
+
         own = dict(headers or {})
         if body is not None and not isinstance(body, bytes):
             body, own = json.dumps(body).encode(), {"Content-Type": "application/json"} | own

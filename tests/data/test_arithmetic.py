@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import re
 
 import pytest
 
 from slm_math.data.arithmetic import ANSWERS_ONLY, FAMILIES, Arithmetic, corpus
 from slm_math.data.arithmetic_families import Family, all_numbers, numbers_for, pose
+from slm_math.data.draws import Draw
 from slm_math.types import Chat, Task
 
 SPLITS = ("train", "validation", "test")
@@ -212,11 +212,11 @@ def test_problems_of_a_seed_stay_what_they_were() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_numbers_are_drawn_from_the_ones_that_are_counted(family: Family) -> None:
-    draw, counted = random.Random(3), set(all_numbers(family))
+    draw, counted = Draw(3), set(all_numbers(family))
     assert {numbers_for(draw, family) for _ in range(500)} <= counted
 
 
 def test_a_family_without_problems_in_a_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slm_math.data.arithmetic_families.MOST_DRAWS", 500)
     with pytest.raises(ValueError, match="'fewer' has no problem in the nowhere split"):
-        pose(random.Random(0), FAMILIES[7], "nowhere")
+        pose(Draw(0), FAMILIES[7], "nowhere")

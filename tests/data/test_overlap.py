@@ -46,6 +46,34 @@ def same(train: list[str], test: list[str]) -> dict[int, int]:
     return near_exact(problems(*train), problems(*test))
 
 
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        ("48", "forty 48"),
+        ("48 passengers", "48passengers"),
+        ("48 passengers", "48,000 passengers"),
+        ("12 people", r"$12$ people"),
+        ("12 people", r"\frac12 people"),
+        ("12 people", "frac12 people"),
+        ("3 stops", ".3 stops"),
+        ("3 stops", "0.3 stops"),
+        ("3 stops", "3{,}000 stops"),
+        ("3 stops", "３ stops"),
+        ("3 stops", "3² stops"),
+        ("48", "480"),
+        ("A train", "At 7 a train"),
+        ("A train", "0 trains"),
+    ],
+)
+def test_same_problems_are_those_of_the_whole_comparison(spelling: tuple[str, str]) -> None:
+    texts = [STORY, OTHER, "Compute .5 + 1,000.", "How many?", STORY.replace(*spelling)]
+    for one in texts:
+        for other in texts:
+            found = overlap(problems(OTHER, one), problems(other, "5 + 5")).near_exact
+            expected = {finding.test: finding.train for finding in found}
+            assert same([OTHER, one], [other, "5 + 5"]) == expected
+
+
 def test_equations_are_found_where_a_test_problem_has_no_words() -> None:
     assert same(["7*4=28", "28 + 12 = 40"], [STORY, "28+12=40"]) == {1: 1}
 
