@@ -128,14 +128,15 @@ def test_export_that_differs_is_kept_under_another_name(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoiled(monkeypatch, exports)
-    for name in ("x.failed", "x.failed-2"):
-        status, out, error = ask(capsys, "export", run / "end.ckpt", "--out", tmp_path / "x")
-        assert status == 2
-        assert "x was not exported, since plain transformers does not make the same" in ours(error)
-        assert "template: it writes 'Say it. " in ours(error)
-        assert f"kept as {tmp_path / name}" in ours(error)
-        assert "is the model of epoch" not in out
-        assert json.loads((tmp_path / name / "certificate.json").read_text())["passed"] is False
+    (tmp_path / "x.failed").mkdir()  # of an earlier export
+    kept = tmp_path / "x.failed-2"
+    status, out, error = ask(capsys, "export", run / "end.ckpt", "--out", tmp_path / "x")
+    assert status == 2
+    assert "x was not exported, since plain transformers does not make the same" in ours(error)
+    assert "template: it writes 'Say it. " in ours(error)
+    assert f"kept as {kept}" in ours(error)
+    assert "is the model of epoch" not in out
+    assert json.loads((kept / "certificate.json").read_text())["passed"] is False
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.failed", "x.failed-2"]
 
 

@@ -249,6 +249,7 @@ def test_two_processes_equal_one(kind: str, tmp_path: Path) -> None:
         assert first[3]["val/loss"].item() == pytest.approx(alone[3]["val/loss"].item(), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_agree_on_masters(tmp_path: Path) -> None:
     """Where bfloat16 rounds other sums in two processes than in one, an update of 1e-3 differs."""
     run_program("bf16", str(tmp_path))

@@ -82,7 +82,8 @@ def made(out: Path) -> tuple[bytes, bytes]:
     return (out / "rows.jsonl").read_bytes(), (out / "tries" / "rejected.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 10])
 def test_killed(kills: int, tmp_path: Path, teacher: ChatServer) -> None:
     few = [f"--engines.{role}.init_args.concurrency=3" for role in ("primary", "backup")]
     run(command(tmp_path, teacher, *few, out="straight"))
