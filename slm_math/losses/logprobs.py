@@ -14,12 +14,17 @@ from torch.utils.checkpoint import checkpoint
 
 Support = tuple[Tensor, Tensor]
 Wanted = Literal["nothing", "value", "gradient"]
-LOGITS = 1 << 25  # that exist at once; 128 MiB in 32 bits
+LOGITS = 1 << 25  # that exist at once, at least; 128 MiB in 32 bits
+SHARE = 256  # of a GPU's memory, for the logits that exist at once in 32 bits, if that is more
 
 
-def tokens_at_once(vocabulary: int) -> int:
-    """How many tokens' logits exist at once."""
-    return max(LOGITS // vocabulary, 1)
+def tokens_at_once(vocabulary: int, device: torch.device) -> int:
+    """How many tokens' logits exist at once on a device."""
+    logits = LOGITS
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+        logits = max(memory // SHARE // 4, logits)
+    return max(logits // vocabulary, 1)
 
 
 def token_logprobs(

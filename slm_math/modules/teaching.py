@@ -17,13 +17,14 @@ from slm_math.data.rows import Row
 from slm_math.engines.settings import Inference
 from slm_math.engines.vllm_scores import PromptScores
 from slm_math.losses.distillation import teacher_advantages, teacher_metrics, token_divergences
+from slm_math.losses.logprobs import tokens_at_once
 from slm_math.modules.checks import prompt_length
 from slm_math.modules.teacher import Teacher, check_tokens
 from slm_math.policy.adapters import TEACHER
 from slm_math.policy.batches import Batch, token_counts
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
-from slm_math.policy.forward import language_head
+from slm_math.policy.forward import inner, language_head
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import DTYPES, config_of, load_tokenizer
 from slm_math.policy.sight import has_eyes
@@ -305,6 +306,7 @@ class Teaching:
         teacher = self.local.get(batch.role)  # of two roles that are trained one may have none
         if kind is None or scores.states is None or teacher is None:
             return states.new_zeros(()), said
+        vocabulary = inner(model).config.get_text_config().vocab_size
         found = token_divergences(
             (states, language_head(model)),
             (scores.states, teacher.head(batch.role)),
@@ -312,6 +314,7 @@ class Teaching:
             kind=kind,
             share=self.teacher.share,
             support=batch.support,
+            chunk=tokens_at_once(vocabulary, states.device),
         )
         found = torch.where(live & ~scores.logprobs.isnan(), found, 0.0)
         said["teacher_divergence"] = found.detach().sum()

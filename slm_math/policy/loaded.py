@@ -266,7 +266,7 @@ def batch_logprobs(
         temperature=batch.temperature,
         entropy=entropy,
         support=batch.support,
-        chunk=tokens_at_once(vocabulary),
+        chunk=tokens_at_once(vocabulary, states.device),
         hits=hits,
     )
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slm_math.losses.logprobs import token_logprobs
+from slm_math.losses.logprobs import token_logprobs, tokens_at_once
 
 Close = Callable[[Tensor | None, Any], None]
 
@@ -256,3 +256,19 @@ def test_excluded_tokens_have_exactly_no_gradient() -> None:
         assert not logits.grad[m, outside].any()
         assert len(ids) == 1 or logits.grad[m].any()
     assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("gib", "expected"),
+    [(8, 220), (24, 220), (80, 552), (139, 959)],  # of 128 MiB, and of 1/256 of the memory
+)
+def test_larger_gpus_hold_more_logits_at_once(
+    gib: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Properties:
+        total_memory = gib << 30
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
+    assert tokens_at_once(151_936, torch.device("cuda")) == expected
+    assert tokens_at_once(151_936, torch.device("cpu")) == 220
+    assert tokens_at_once(1 << 30, torch.device("cpu")) == 1
