@@ -9,8 +9,9 @@ longest of them, K tokens up to the end of the longest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -21,8 +22,10 @@ from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from slm_math.policy import varlen
 from slm_math.policy.prefixes import Segment, prefix_tree
-from slm_math.policy.transfer import put
+from slm_math.policy.transfer import put, works_by_itself
+from slm_math.policy.varlen import Ragged
 from slm_math.types import Image
 
 WASTE = 0.2  # of a bucket's pairs of tokens, at most, with padding
@@ -103,15 +106,22 @@ class Packing:
     Args:
         buckets: the segments, in the order of their tokens in W.
         keys: indices into W of the tokens (S, K) of all buckets, flat, one after the other.
+        ragged: the same without padding, for GPUs.
         calls: grows by the window of a layer whenever one uses the packing.
     """
 
     buckets: tuple[Bucket, ...]
     keys: Tensor
+    ragged: Callable[[], Ragged]
     calls: list[int | None] = field(default_factory=list)
 
     def to(self, device: torch.device | str) -> Packing:
-        return Packing(tuple(each.to(device) for each in self.buckets), put(self.keys, device))
+        buckets = tuple(each.to(device) for each in self.buckets)
+        ragged = self.ragged
+        if works_by_itself(device):  # now, while it computes
+            there = ragged().to(device)
+            ragged = lambda: there  # noqa: E731
+        return Packing(buckets, put(self.keys, device), ragged)
 
 
 @dataclass(frozen=True)
@@ -233,7 +243,9 @@ def _packing(buckets: Sequence[Sequence[Segment]]) -> Packing:
                 back=back,
             )
         )
-    return Packing(tuple(made), torch.from_numpy(np.concatenate(keys)))
+    segments = list(chain.from_iterable(buckets))
+    ragged = cache(lambda: Ragged.of([len(s) for s in segments], [s.places() for s in segments]))
+    return Packing(tuple(made), torch.from_numpy(np.concatenate(keys)), ragged)
 
 
 def attention(
@@ -268,6 +280,9 @@ def _over_segments(
     query, key, value = states
     window = options.get("sliding_window")
     packing.calls.append(window)
+    if varlen.applies(query, options):
+        tokens = (_by_token(each) for each in states)
+        return varlen.attended(*tokens, ragged=packing.ragged(), options=options)[None]
     queries = _by_token(query).split([bucket.tokens for bucket in packing.buckets])
     sizes = [size * long for size, _, long in (bucket.size for bucket in packing.buckets)]
     keys, values = (_taken(_by_token(each), packing.keys).split(sizes) for each in (key, value))
