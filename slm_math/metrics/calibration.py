@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,11 @@ from slm_math.metrics.arrays import in_order
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.facts import SIDES
 from slm_math.metrics.intervals import pooled
-from slm_math.metrics.samples import resamples
 from slm_math.records.record import Record
 
 BINS = 5  # of vote shares
+RESAMPLES = 2000
+LARGEST = 1 << 22  # numbers of draws in memory at a time
 RIGHT = DECISIONS[0]
 
 
@@ -127,3 +128,13 @@ def calibration_metrics(records: Samples | Iterable[Record]) -> dict[str, float]
         "calibration_error_low": max(error + float(below), 0.0),
         "calibration_error_high": min(error + float(above), 1.0),
     }
+
+
+def resamples(n: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """How often each of n units is drawn in each of `RESAMPLES` draws of n, some draws at a time:
+    (draws, n).
+    """
+    draw, chances = np.random.default_rng(seed), np.full(n, 1 / n)
+    size = max(LARGEST // n, 1)
+    for done in range(0, RESAMPLES, size):
+        yield draw.multinomial(n, chances, min(size, RESAMPLES - done))

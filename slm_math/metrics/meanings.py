@@ -34,11 +34,11 @@ _ANSWERS = {
 }
 _SAMPLES = {
     "pass@<k>": "The probability that any of k samples is right: unbiased, the mean over problems.",
-    "pass@<k>_low": "The lower end of its 95 % interval, a bootstrap over problems.",
+    "pass@<k>_low": "The lower end of its 95 % interval, from the variance between problems.",
     "pass@<k>_high": "The upper end of its 95 % interval.",
     "maj@<k>": "The probability that the majority of k samples is right, over equivalent answers, "
     "whatever their order.",
-    "maj@<k>_low": "The lower end of its 95 % interval, a bootstrap over problems.",
+    "maj@<k>_low": "The lower end of its 95 % interval, from the variance between problems.",
     "maj@<k>_high": "The upper end of its 95 % interval.",
 }
 _ROUNDS = {

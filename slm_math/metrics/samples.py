@@ -1,10 +1,10 @@
-"""Several samples of a problem: pass@k and majority@k, with bootstrap intervals."""
+"""Several samples of a problem: pass@k and majority@k, with intervals."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import cast
 
@@ -13,13 +13,11 @@ import numpy as np
 from slm_math.answers import classes
 from slm_math.metrics.arrays import in_order
 from slm_math.metrics.columns import Samples
-from slm_math.metrics.intervals import wilson
+from slm_math.metrics.intervals import clustered, pooled
 from slm_math.metrics.records import pass_at_k
 from slm_math.records.record import Record
 from slm_math.types import AnswerType
 
-RESAMPLES = 2000
-LARGEST = 1 << 22  # numbers of draws in memory at a time
 SUBSETS = 300  # random choices of k samples, for problems with more choices than that
 
 
@@ -60,43 +58,16 @@ def _subsets(n: int, k: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random((SUBSETS, n)).argsort(axis=1)[:, :k]
 
 
-def bootstrap(
-    values: Sequence[Sequence[float]] | np.ndarray,
-    seed: int = 0,
-    units: Sequence[Hashable] | np.ndarray | None = None,
-) -> list[tuple[float, float]]:
-    """95 % percentile intervals of means over rows (Efron 1979); `values` is (P, K): K metrics of P
-    rows. Units are drawn: rows of the same of the P `units` together, by default each row alone.
-
-    Where all rows agree, resampling would give an interval of width 0; the units then count as one
-    sample each (Wilson).
+def interval_of_means(values: np.ndarray, units: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean of values between 0 and 1 (P,), of which those of one of the P
+    `units` are no independent observations; see `clustered` and `pooled`.
     """
-    table = np.asarray(values, dtype=float)
-    different, places = in_order(np.arange(len(table)) if units is None else np.asarray(units))
-    n = len(different)
-    sums = np.zeros((n, table.shape[1]))
-    np.add.at(sums, places, table)
-    counts = np.bincount(places, minlength=n).astype(float)
-    means = np.concatenate(
-        [draws @ sums / (draws @ counts)[:, None] for draws in resamples(n, seed)]
-    )
-    low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    percentiles = list(zip(low.tolist(), high.tolist()))
-    constant = (table == table[0]).all(axis=0).tolist()
-    return [
-        wilson(mean * n, n) if same else ends
-        for same, mean, ends in zip(constant, table.mean(axis=0).tolist(), percentiles)
-    ]
-
-
-def resamples(n: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """How often each of n units is drawn in each of `RESAMPLES` draws of n, some draws at a time:
-    (draws, n).
-    """
-    draw, chances = np.random.default_rng(seed), np.full(n, 1 / n)
-    size = max(LARGEST // n, 1)
-    for done in range(0, RESAMPLES, size):
-        yield draw.multinomial(n, chances, min(size, RESAMPLES - done))
+    different, numbers = in_order(units)
+    if len(different) == len(values):
+        distinct, counts = np.unique(values, return_counts=True)
+        return clustered(distinct.tolist(), counts.tolist())
+    sums = np.bincount(numbers, weights=values, minlength=len(different))
+    return pooled(sums.tolist(), np.bincount(numbers, minlength=len(different)).tolist())
 
 
 def sample_metrics(records: Samples | Iterable[Record]) -> dict[str, float]:
@@ -119,7 +90,8 @@ def sample_metrics(records: Samples | Iterable[Record]) -> dict[str, float]:
     means = np.mean(table, axis=0).tolist()
     metrics: dict[str, float] = {}
     units = samples.units[order[starts[:-1]]]
-    for name, mean, (low, high) in zip(names, means, bootstrap(table, units=units)):
+    for name, mean, values in zip(names, means, table.T):
+        low, high = interval_of_means(values, units)
         metrics |= {name: mean, f"{name}_low": low, f"{name}_high": high}
     return metrics
 

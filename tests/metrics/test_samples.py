@@ -18,7 +18,7 @@ from slm_math.answers import classes
 from slm_math.answers.decide import equivalent
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.intervals import wilson
-from slm_math.metrics.samples import answer_classes, bootstrap, maj_at_k, sample_metrics
+from slm_math.metrics.samples import answer_classes, interval_of_means, maj_at_k, sample_metrics
 from slm_math.metrics.summary import by_tag, summarize
 from slm_math.records.encoding import from_json
 from slm_math.records.record import Record
@@ -163,23 +163,20 @@ def test_letters_vote_by_the_rules_of_choices() -> None:
     assert answer_classes(*of_one_problem(made)) == [0, 1, None, 1, 1]
 
 
-def test_bootstrap_interval_is_the_normal_one_on_many_problems() -> None:
-    draw = random.Random(0)
-    values = [[float(draw.random() < 0.3), draw.random()] for _ in range(2500)]
-    for column, (low, high) in enumerate(bootstrap(values)):
-        mean = fmean(value[column] for value in values)
-        spread = math.sqrt(fmean((value[column] - mean) ** 2 for value in values) / len(values))
-        assert low == pytest.approx(mean - 1.96 * spread, abs=0.2 * spread)
-        assert high == pytest.approx(mean + 1.96 * spread, abs=0.2 * spread)
+def test_interval_is_the_normal_one_on_many_problems() -> None:
+    draw = np.random.default_rng(0)
+    for values in (draw.random(2500), (draw.random(2500) < 0.3).astype(float)):
+        low, high = interval_of_means(values, np.arange(2500))
+        spread = values.std() / 50
+        assert low == pytest.approx(values.mean() - 1.96 * spread, abs=0.1 * spread)
+        assert high == pytest.approx(values.mean() + 1.96 * spread, abs=0.1 * spread)
 
 
-def test_bootstrap_interval_has_about_its_nominal_coverage() -> None:
-    draw = random.Random(1)
-    hits = 0
-    for trial in range(100):
-        [(low, high)] = bootstrap([[float(draw.random() < 0.4)] for _ in range(80)], trial)
-        hits += low <= 0.4 <= high
-    assert 0.88 < hits / 100 <= 1.0
+def test_values_of_one_unit_are_no_independent_observations() -> None:
+    values = np.array([0.0, 1.0, 0.25, 0.5] * 10)
+    alone = interval_of_means(values, np.arange(40))
+    low, high = interval_of_means(np.repeat(values, 3), np.repeat(np.arange(40), 3))
+    assert (low, high) == pytest.approx(alone, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +208,7 @@ def test_summary_holds_metrics_of_several_samples() -> None:
     assert found.metrics["maj@2_low"] < 0.75 < found.metrics["maj@2_high"]
     # half of the problems at 1 and half at 1/2: the standard error is that of 20 shares, not of 40
     # samples
-    variance = 20 * 0.25**2 / 19 / 20
+    variance = (20 * 0.25**2 + 0.2 * (0.75**2 + 0.25**2)) / 19.4 / 20
     # Student's t, 19 degrees of freedom
     effective = 0.75 * 0.25 / variance * (1.959964 / 2.093024) ** 2
     assert (found.low, found.high) == pytest.approx(wilson(0.75 * effective, effective), abs=1e-4)

@@ -1,0 +1,291 @@
+#!/usr/bin/env python3
+"""How often the intervals and tests of this project hold what is known to be true.
+
+    python scripts/truth.py [--draws 10000] [--only paired] [--out FILE.json]
+
+Evaluations are drawn from solvers whose accuracy on each problem is known: on problem i a solver is
+right with a probability of its own, which varies over problems from a little to very much. Each
+setting (problems n, accuracy p, samples, spread) is drawn many times; the share of the intervals
+that hold the true mean is their coverage. Wilson's and McNemar's are computed exactly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is imported
+
+import numpy as np
+
+from slm_math.evaluation.compare import (
+    holm,
+    mcnemar,
+    paired_interval,
+    sign_flip,
+    spread_interval,
+)
+from slm_math.metrics.intervals import clustered, wilson
+from slm_math.metrics.samples import maj_at_k
+
+PROBLEMS = (30, 100, 300, 1319)
+ACCURACIES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
+SAMPLES = (4, 16)
+# a + b of the beta distribution of a problem's probability: nearly all or nothing, uniform at 0.5,
+# much alike; all alike
+SPREADS = (0.3, 2.0, 10.0, math.inf)
+LOW, HIGH = 0.94, 0.97
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Of an interval in a setting; `width` is its mean."""
+
+    interval: str
+    setting: str
+    coverage: float
+    width: float
+
+
+def probabilities(p: float, spread: float, size: tuple[int, int], draw: Any) -> np.ndarray:
+    """Of each problem of each evaluation."""
+    if math.isinf(spread):
+        return np.full(size, p)
+    return draw.beta(p * spread, (1 - p) * spread, size)
+
+
+def measured(
+    name: str,
+    setting: str,
+    truth: float,
+    intervals: Iterator[tuple[float, float]],
+) -> Coverage:
+    ends = np.array(list(intervals))
+    holds = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
+    return Coverage(name, setting, float(holds.mean()), float((ends[:, 1] - ends[:, 0]).mean()))
+
+
+def of_values(values: np.ndarray) -> Iterator[tuple[float, float]]:
+    """`clustered` of each evaluation (draws, n)."""
+    for row in values:
+        distinct, counts = np.unique(row, return_counts=True)
+        yield clustered(distinct.tolist(), counts.tolist())
+
+
+def one_sample(draws: int) -> Iterator[Coverage]:
+    """Wilson's interval, exactly."""
+    for n in PROBLEMS:
+        ends = np.array([wilson(k, n) for k in range(n + 1)])
+        for p in ACCURACIES:
+            chances = binomial(n, p)
+            holds = (ends[:, 0] <= p) & (p <= ends[:, 1])
+            width = float(chances @ (ends[:, 1] - ends[:, 0]))
+            yield Coverage("one sample", f"n {n}, p {p}", float(chances @ holds), width)
+
+
+def binomial(n: int, p: float) -> np.ndarray:
+    """The probabilities of 0 to n."""
+    logs = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(n + 1)]
+    k = np.arange(n + 1)
+    return np.exp(np.array(logs) + k * math.log(p) + (n - k) * math.log1p(-p))
+
+
+def several_samples(draws: int) -> Iterator[Coverage]:
+    draw = np.random.default_rng(1)
+    for n, p, m, spread in settings(SAMPLES):
+        right = draw.binomial(m, probabilities(p, spread, (draws, n), draw))
+        name = f"n {n}, p {p}, {m} samples, spread {spread}"
+        yield measured("several samples", name, p, of_values(right / m))
+
+
+def settings(samples: Sequence[int]) -> Iterator[tuple[int, float, int, float]]:
+    for n in PROBLEMS:
+        for p in ACCURACIES:
+            for m in samples:
+                for spread in SPREADS:
+                    yield n, p, m, spread
+
+
+def pass_at_4(draws: int) -> Iterator[Coverage]:
+    """pass@4 of 8 samples."""
+    draw, m, k = np.random.default_rng(2), 8, 4
+    table = np.array([1 - math.comb(m - c, k) / math.comb(m, k) for c in range(m + 1)])
+    for n, p, _, spread in settings((m,)):
+        if math.isinf(spread):
+            truth = 1 - (1 - p) ** k
+        else:
+            b = (1 - p) * spread
+            truth = 1 - math.prod((b + i) / (spread + i) for i in range(k))
+        right = draw.binomial(m, probabilities(p, spread, (draws, n), draw))
+        name = f"n {n}, p {p}, spread {spread}"
+        yield measured("pass@4 of 8", name, truth, of_values(table[right]))
+
+
+def maj_at_8(draws: int) -> Iterator[Coverage]:
+    """maj@8 of 8 samples; a wrong one states one of three other answers, the first twice as often
+    as each other.
+    """
+    draw, m = np.random.default_rng(3), 8
+    known: dict[tuple[int, ...], float] = {}
+
+    def values(counts: np.ndarray) -> np.ndarray:
+        """(.., 4): how often each answer was stated, the right one first."""
+        base = (m + 1) ** np.arange(4)
+        codes, places = np.unique(counts @ base, return_inverse=True)
+        made = []
+        for code in codes.tolist():
+            of = tuple(code // int(each) % (m + 1) for each in base)
+            if of not in known:
+                labels = [label for label, times in enumerate(of) for _ in range(times)]
+                known[of] = maj_at_k(labels, [label == 0 for label in labels], m)
+            made.append(known[of])
+        return np.array(made)[places.reshape(counts.shape[:-1])]
+
+    def stated(p: np.ndarray) -> np.ndarray:
+        chances = np.stack([p, (1 - p) / 2, (1 - p) / 4, (1 - p) / 4], -1)
+        return draw.multinomial(m, chances)
+
+    for n, p, _, spread in settings((m,)):
+        truth = float(values(stated(probabilities(p, spread, (400_000, 1), draw))).mean())
+        votes = values(stated(probabilities(p, spread, (draws, n), draw)))
+        yield measured("maj@8", f"n {n}, p {p}, spread {spread}", truth, of_values(votes))
+
+
+def of_two_runs(
+    n: int, p: float, gain: float, alike: float, size: int, draw: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """The probabilities (draws, n) of two runs with accuracies p and p + gain: on a share `alike`
+    of the problems both have the same luck.
+    """
+    luck, other = draw.random((2, size, n))
+    other = np.where(draw.random((size, n)) < alike, luck, other)
+    return luck < p, other < p + gain
+
+
+def paired(draws: int) -> Iterator[Coverage]:
+    """The difference of two runs with a sample for each problem."""
+    draw = np.random.default_rng(4)
+    for n, p, gain, alike in pairs():
+        before, after = of_two_runs(n, p, gain, alike=alike, size=draws, draw=draw)
+        gained = (after & ~before).sum(1).tolist()
+        lost = (before & ~after).sum(1).tolist()
+        ends = (paired_interval(g, l, n) for g, l in zip(gained, lost))
+        yield measured("paired, one sample", f"n {n}, p {p} {gain:+}, alike {alike}", gain, ends)
+
+
+def pairs() -> Iterator[tuple[int, float, float, float]]:
+    for n in PROBLEMS:
+        for p, gain in ((0.02, 0.0), (0.1, 0.05), (0.5, 0.0), (0.5, 0.1), (0.7, 0.02), (0.9, 0.08)):
+            for alike in (0.0, 0.5, 0.9):
+                yield n, p, gain, alike
+
+
+def paired_samples(draws: int) -> Iterator[Coverage]:
+    """The difference of two runs with four samples for each problem."""
+    draw, m = np.random.default_rng(5), 4
+    for n in PROBLEMS:
+        for p in (0.02, 0.1, 0.5, 0.9):
+            for spread in (0.3, 2.0, 10.0):
+                own = probabilities(p, spread, (draws, n), draw)
+                better = own + 0.1 * own * (1 - own)
+                truth = 0.1 * p * (1 - p) * spread / (spread + 1)
+                right, others = draw.binomial(m, own), draw.binomial(m, better)
+                differences = (others - right) / m
+                ends = (spread_interval(row.tolist()) for row in differences)
+                name = f"n {n}, p {p}, spread {spread}"
+                yield measured("paired, four samples", name, truth, ends)
+
+
+INTERVALS: dict[str, Callable[[int], Iterator[Coverage]]] = {
+    "one": one_sample,
+    "several": several_samples,
+    "pass": pass_at_4,
+    "maj": maj_at_8,
+    "paired": paired,
+    "samples": paired_samples,
+}
+
+
+def tests(draws: int) -> dict[str, float]:
+    """The largest shares of false alarms at 5 %."""
+    draw = np.random.default_rng(6)
+    exact = 0.0
+    for changed in range(1, 200):  # of n problems, each equally likely to change either way
+        chances = binomial(changed, 0.5)
+        alarms = [mcnemar(k, changed - k) <= 0.05 for k in range(changed + 1)]
+        exact = max(exact, float(chances @ np.array(alarms)))
+    family = 0.0
+    for n in (100, 1319):
+        for p in (0.1, 0.5, 0.9):
+            runs = draw.random((4, draws, n)) < p
+            gained, lost = (runs[1:] & ~runs[0]).sum(2), (runs[0] & ~runs[1:]).sum(2)
+            counts = zip(gained.T.tolist(), lost.T.tolist())
+            alarms = [min(holm([mcnemar(g, l) for g, l in zip(*each)])) <= 0.05 for each in counts]
+            family = max(family, float(np.mean(alarms)))
+    flips = 0.0
+    for n, m in ((30, 4), (300, 4)):
+        own = probabilities(0.5, 2.0, (draws // 10, n), draw)
+        differences = draw.binomial(m, own) - draw.binomial(m, own)
+        alarms = [sign_flip(row, 1000) <= 0.05 for row in whole(differences)]
+        flips = max(flips, float(np.mean(alarms)))
+    return {"McNemar": exact, "McNemar, three runs, Holm": family, "sign flips": flips}
+
+
+def whole(rows: np.ndarray) -> Iterator[list[Any]]:
+    from fractions import Fraction
+
+    for row in rows.tolist():
+        yield [Fraction(value) for value in row]
+
+
+def line(name: str, found: Sequence[Coverage]) -> dict[str, Any]:
+    values = np.array([each.coverage for each in found])
+    worst = sorted(found, key=lambda each: each.coverage)[:3]
+    return {
+        "interval": name,
+        "settings": len(found),
+        "mean": round(float(values.mean()), 4),
+        "least": round(float(values.min()), 4),
+        "most": round(float(values.max()), 4),
+        "below": int((values < LOW).sum()),
+        "above": int((values > HIGH).sum()),
+        "width": round(float(np.mean([each.width for each in found])), 4),
+        "worst": [f"{each.setting}: {each.coverage:.3f}" for each in worst],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draws", type=int, default=10_000)
+    parser.add_argument("--only", choices=[*INTERVALS, "tests"])
+    parser.add_argument("--out")
+    chosen = parser.parse_args()
+    report: dict[str, Any] = {"draws": chosen.draws, "intervals": []}
+    print(f"{'interval':22} settings   mean  least   most  <94 %  >97 %")
+    for key, measure in INTERVALS.items():
+        if chosen.only in (None, key):
+            found = list(measure(chosen.draws))
+            row = line(found[0].interval, found)
+            report["intervals"].append(row | {"all": [vars(each) for each in found]})
+            print(
+                f"{row['interval']:22} {row['settings']:8} {row['mean']:6.3f} {row['least']:6.3f} "
+                f"{row['most']:6.3f} {row['below']:6} {row['above']:6}",
+                *(f"    {each}" for each in row["worst"]),
+                sep="\n",
+                flush=True,
+            )
+    if chosen.only in (None, "tests"):
+        report["false alarms at 5 %"] = alarms = tests(chosen.draws)
+        print(*(f"false alarms of {name}: {share:.4f}" for name, share in alarms.items()), sep="\n")
+    if chosen.out:
+        with open(chosen.out, "w", encoding="utf-8") as file:
+            json.dump(report, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
