@@ -30,11 +30,14 @@ class Session:
 
 @dataclass(frozen=True)
 class Row:
-    """What was logged at once: the epoch, the batches that were done, and finite metrics."""
+    """What was logged at once: the epoch, the batches that were done, and metrics; None stands for
+    one that was not finite.
+    """
 
     epoch: int
     step: int
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
+    trains: bool = False  # whether it is of a training step
 
 
 class Curves(FollowedFiles):
@@ -61,6 +64,11 @@ class Curves(FollowedFiles):
             else:
                 session.columns = cells
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """Changes when rows that were there are replaced."""
+        return self.generation, sum(bool(each.rows) for each in self._sessions.values())
+
     def rows(self) -> list[Row]:
         """The rows of all sessions in order; a later session replaces the steps that it repeats."""
         rows: list[Row] = []
@@ -72,18 +80,26 @@ class Curves(FollowedFiles):
             rows = [row for row in rows if row.step < begin] + session.rows
         return rows
 
+    def first_steps(self) -> dict[int, int]:
+        """The first training step of every epoch, as a number of batches that were done."""
+        first: dict[int, int] = {}
+        for row in self.rows():
+            if row.trains:
+                first[row.epoch] = min(first.get(row.epoch, row.step), row.step)
+        return first
+
 
 def _row(columns: Sequence[str], cells: Sequence[str]) -> Iterator[Row]:
-    found = {name: value for name, cell in zip(columns, cells) if (value := _number(cell)) == value}
-    if "step" in found:
-        epoch, step = int(found.pop("epoch", 0)), int(found.pop("step"))
-        yield Row(epoch, step + 1, found)
+    found = {name: _number(cell) for name, cell in zip(columns, cells) if cell}
+    epoch, step = found.pop("epoch", None), found.pop("step", None)
+    if step is not None:
+        trains = any(name.startswith("train/") for name in found)
+        yield Row(int(epoch or 0), int(step) + 1, found, trains)
 
 
-def _number(cell: str) -> float:
-    """A finite number, else NaN."""
+def _number(cell: str) -> float | None:
     try:
         value = float(cell)
     except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
+        return None
+    return value if math.isfinite(value) else None

@@ -20,7 +20,7 @@ from slm_math.watching.rows import Brief, brief
 Key = tuple[int, int]  # epoch and batch
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """The samples of one problem in one step, as places in a file; sums of what they have."""
 
