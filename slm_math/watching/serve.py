@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from http import HTTPStatus
@@ -16,7 +18,7 @@ from markupsafe import Markup
 from slm_math.listening import address_of, url_of
 from slm_math.report.colors import COLORS
 from slm_math.report.document import hashed, own, policy, rendered
-from slm_math.stopping import Stopped
+from slm_math.stopping import say
 from slm_math.visible import visible
 from slm_math.watching.run import WatchedRun
 
@@ -54,7 +56,9 @@ class WatchServer(ThreadingHTTPServer):
         }
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away is no error."""
+        error = sys.exception()
+        if not isinstance(error, OSError):  # a browser that goes away is no error
+            say(visible(f"watch: {type(error).__name__}: {error}"))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -146,10 +150,6 @@ def watch(run: str, port: int = 0) -> None:
     watched = WatchedRun(Path(run))
     with WatchServer(watched, port) as server:
         print(visible(f"watching {run} at {server.url}; stop it with Ctrl-C"), flush=True)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
-        except KeyboardInterrupt as error:
-            print("\nstopped watching; the run goes on")
-            stop = Stopped.of(error)
-            stop.reported = True
-            raise stop from None
+        print("\nstopped watching")
