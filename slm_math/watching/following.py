@@ -10,7 +10,7 @@ TAIL = 64  # bytes before the end that must still be there
 
 
 class Line(NamedTuple):
-    """A complete line with its end, and the byte at which it begins."""
+    """A complete line without its end, and the byte at which it begins."""
 
     at: int
     text: bytes
@@ -55,14 +55,14 @@ class FollowedFile:
                 self._begin_anew(inode)
                 file.seek(0)
             text = self._whole_lines(file, most)
-        if not text:
+        if text is None:
             self._whole = stamp
             return []
         lines = []
-        for line in text[:-1].split(b"\n"):
-            lines.append(Line(self.end, line + b"\n"))
+        for line in text.split(b"\n"):
+            lines.append(Line(self.end, line))
             self.end += len(line) + 1
-        self._tail = (self._tail + text[-TAIL:])[-TAIL:]
+        self._tail = (self._tail + text[-TAIL:] + b"\n")[-TAIL:]
         return lines
 
     @property
@@ -80,14 +80,15 @@ class FollowedFile:
             file.seek(at)
             return file.readline()
 
-    def _whole_lines(self, file: BinaryIO, most: int) -> bytes:
-        """The next bytes up to the end of a line; b"" if no line ends."""
-        text = b""
+    def _whole_lines(self, file: BinaryIO, most: int) -> bytes | None:
+        """The next bytes up to the end of a line, without that; None if no line ends."""
+        pieces = []
         while piece := self._read(file, most):
-            text += piece
-            if b"\n" in piece:
-                return text[: text.rindex(b"\n") + 1]
-        return b""
+            end = piece.rfind(b"\n")
+            pieces.append(piece if end < 0 else piece[:end])
+            if end >= 0:
+                return b"".join(pieces) if len(pieces) > 1 else pieces[0]
+        return None
 
     def _read(self, file: BinaryIO, most: int) -> bytes:
         read = file.read(most)

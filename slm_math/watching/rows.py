@@ -13,11 +13,12 @@ _PLACE = re.compile(rb'\{"epoch": (\d+), "batch": (\d+), "step": (\d+), "')
 _RECORD = re.compile(rb'"schema": 2, "id": "([^"\\]*)", "sample": (\d{1,9}), "problem": ')
 # Fields by how their values begin: quotes are escaped in any text, so that no text has these.
 _BEGINS = b'"schema": 2, "id": "'
-_RIGHT, _WRONG = b', "correct": true, "reason": "', b', "correct": false, "reason": "'
-_NO_ANSWER, _WORKED = b', "answer": null, "correct": ', b', "error": null, "s'
+_VERDICT, _NO_ANSWER = b', "correct": ', b', "answer": null'
+_ERROR, _WORKED = b', "error": ', b', "error": null'
 _TRUNCATED = b', "finish": "length", "prompt_tokens": '
+_TOKENS = b', "tokens": '
 _REWARDS = b'}}, "rewards": {'
-_TOKENS = re.compile(rb', "tokens": (\d+), "seconds": ')
+_WHOLE = re.compile(rb"\d+")
 
 
 class Brief(NamedTuple):
@@ -40,8 +41,10 @@ def brief(line: bytes) -> Brief | None:
     """What a line says in brief, None for a line that is no record."""
     begin = line.find(_BEGINS)
     place, record = _PLACE.match(line), _RECORD.match(line, max(begin, 0))
-    right = line.find(_RIGHT, begin) >= 0
-    if record is None or not (right or line.find(_WRONG, begin) >= 0):
+    verdict = line.find(_VERDICT, begin)  # that of the record comes before those of its notes
+    right = line.startswith(b"true", verdict + len(_VERDICT))
+    error = line.find(_ERROR, verdict)
+    if record is None or verdict < 0 or error < 0:
         return _parsed(line)
     at = line.rfind(_REWARDS, begin)
     if at < 0 and b'"rewards": {' in line:
@@ -58,12 +61,22 @@ def brief(line: bytes) -> Brief | None:
         id=record[1].decode("utf-8", "replace"),
         sample=int(record[2]),
         correct=right,
-        answered=line.find(_NO_ANSWER, begin) < 0,
-        broken=line.find(_WORKED, begin) < 0,
-        truncated=_TRUNCATED in line,
-        tokens=sum(map(int, _TOKENS.findall(line))),
+        answered=not line.endswith(_NO_ANSWER, begin, verdict),
+        broken=not line.startswith(_WORKED, error),
+        truncated=line.find(_TRUNCATED, error) >= 0,
+        tokens=_tokens(line, error),
         rewards=rewards,
     )
+
+
+def _tokens(line: bytes, begin: int) -> int:
+    """Of all turns."""
+    total = 0
+    while (begin := line.find(_TOKENS, begin)) >= 0:
+        begin += len(_TOKENS)
+        number = _WHOLE.match(line, begin)
+        total += int(number[0]) if number else 0
+    return total
 
 
 def _parsed(line: bytes) -> Brief | None:

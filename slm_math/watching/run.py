@@ -55,6 +55,15 @@ class WatchedRun:
         while files and time.monotonic() < end:
             files = [each for each in files if each.poll(SHARE)]
 
+    def catch_up(self) -> None:
+        """Reads all there is, and lets others ask meanwhile."""
+        while True:
+            with self.lock:
+                self.poll(SECONDS / 3)
+                if not (self.steps.behind or self.curves.behind):
+                    return
+            time.sleep(0.005)
+
     def state(self, known: Mapping[str, str]) -> dict[str, Any]:
         """What is new for a page that knows a generation up to a revision of steps and a number of
         rows; all of it for another generation.

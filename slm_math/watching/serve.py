@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from functools import cache
 from http import HTTPStatus
@@ -150,6 +151,8 @@ def watch(run: str, port: int = 0) -> None:
     watched = WatchedRun(Path(run))
     with WatchServer(watched, port) as server:
         print(visible(f"watching {run} at {server.url}; stop it with Ctrl-C"), flush=True)
+        # while somebody opens the page
+        threading.Thread(target=watched.catch_up, name="catch up", daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
         print("\nstopped watching")
