@@ -63,6 +63,8 @@ class FollowedFile:
             lines.append(Line(self.end, line))
             self.end += len(line) + 1
         self._tail = (self._tail + text[-TAIL:] + b"\n")[-TAIL:]
+        if self.end == stat.st_size:
+            self._whole = stamp
         return lines
 
     @property

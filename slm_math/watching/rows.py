@@ -42,6 +42,8 @@ def brief(line: bytes) -> Brief | None:
     begin = line.find(_BEGINS)
     place, record = _PLACE.match(line), _RECORD.match(line, max(begin, 0))
     verdict = line.find(_VERDICT, begin)  # that of the record comes before those of its notes
+    while verdict >= 0 and line.startswith(b'"', verdict + len(_VERDICT)):  # a tag of this name
+        verdict = line.find(_VERDICT, verdict + 1)
     right = line.startswith(b"true", verdict + len(_VERDICT))
     error = line.find(_ERROR, verdict)
     if record is None or verdict < 0 or error < 0:

@@ -149,10 +149,9 @@ def watch(run: str, port: int = 0) -> None:
         port: port of 127.0.0.1 to listen on; by default any free one.
     """
     watched = WatchedRun(Path(run))
-    with WatchServer(watched, port) as server:
-        print(visible(f"watching {run} at {server.url}; stop it with Ctrl-C"), flush=True)
+    with WatchServer(watched, port) as server, contextlib.suppress(KeyboardInterrupt):
         # while somebody opens the page
         threading.Thread(target=watched.catch_up, name="catch up", daemon=True).start()
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
-        print("\nstopped watching")
+        print(visible(f"watching {run} at {server.url}; stop it with Ctrl-C"), flush=True)
+        server.serve_forever()
+    print("\nstopped watching")
