@@ -133,6 +133,7 @@ class Chart {
         const around = [...banded.map((point) => [point[0], point[3]]), ...banded.toReversed().map((point) => [point[0], point[2]])];
         svg.append(shape("path", { d: `${path(around, this.x, y)}Z`, fill: shade, opacity: 0.16 }));
       }
+      else for (const point of banded) svg.append(shape("line", { x1: this.x(point[0]), x2: this.x(point[0]), y1: y(point[2]), y2: y(point[3]), stroke: shade, opacity: 0.5 }));
       const many = points.length > MANY;
       svg.append(shape("path", { d: path(thin, this.x, y), fill: "none", stroke: shade, "stroke-width": many ? 0.7 : 1.6, opacity: many ? 0.55 : 1 }));
       if (many) svg.append(shape("path", { d: path(thinned(smooth(points), width), this.x, y), fill: "none", stroke: shade, "stroke-width": 1.8 }));

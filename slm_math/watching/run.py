@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slm_math.metrics.meanings import meaning
+from slm_math.metrics.meanings import GROUPS, meaning
 from slm_math.records.record import Record
 from slm_math.records.run_folder import read_run, traces_of_training
 from slm_math.report.text import clean, line
@@ -90,7 +90,9 @@ class WatchedRun:
                 "rows": [[row.step, row.metrics] for row in logged[rows:]],
                 "count": len(logged),
                 "meanings": {
-                    name: _meaning(name) for row in logged[rows:][-3:] for name in row.metrics
+                    name: _meaning(name, bool(self.steps.steps))
+                    for row in logged[rows:][-3:]
+                    for name in row.metrics
                 },
                 "evaluations": self.evaluations.described(SHARE),
                 "filters": list(FILTERS),
@@ -244,11 +246,13 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _meaning(name: str) -> str:
+def _meaning(name: str, samples: bool) -> str:
+    """What a metric of a run means, which samples rollouts or learns from rows."""
     own = name.removeprefix("train/")
+    first = GROUPS["GRPO" if samples else "Fine-tuning"][1] if own != name else {}
     if name.startswith("eval/"):
         own = name.split("/", 2)[-1]
-    return meaning(name if name.startswith("val/") else own) or ""
+    return (first.get(own) or meaning(own) or "").replace("`", "")
 
 
 def _whole(asked: Mapping[str, str], name: str) -> int:

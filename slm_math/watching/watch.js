@@ -84,7 +84,7 @@ function showStatus({ status: now }) {
   const facts = [];
   if (now.phase !== undefined) {
     const of = (done, total) => (total === null ? done : `${done} of ${total}`);
-    const batch = `${of(now.batch, now.batches)}${now.epochs === 1 ? "" : `, epoch ${of(now.epoch, now.epochs)}`}`;
+    const batch = `${of(now.batch, now.batches)}${now.epochs === 1 ? "" : `, epoch ${now.epoch}${now.epochs === null ? "" : ` (${now.epochs} in all)`}`}`;
     facts.push(["phase", `${now.phase}${now.total ? `: ${now.done} of ${now.total}` : ""}`]);
     facts.push(["batch", batch], ["updates", of(now.step, now.steps)]);
     facts.push(["per batch", duration(now.seconds_per_batch)]);
