@@ -137,6 +137,7 @@ def main() -> None:
 
 
 def watch(root: Path, made: Path) -> None:
+    begun = time.process_time()
     run = WatchedRun(root)
     whole = f"typeof ordered === 'object' && ordered.length === {STEPS}"
     views = {
@@ -146,12 +147,18 @@ def watch(root: Path, made: Path) -> None:
     }
     with WatchServer(run) as server, Browser(made / "profile") as browser:
         threading.Thread(target=server.serve_forever, daemon=True).start()
+        drawn = opened(browser, server.url, "document.querySelectorAll('#main-charts svg').length")
+        print(f"watch, first load, first curves: {drawn:.2f} s")
+        browser.until(whole)
+        all_read = browser.value("performance.now()") / 1000
+        cpu = time.process_time() - begun
+        print(f"watch, first load, all steps: {all_read:.2f} s, {cpu:.2f} s of this process")
         for load in ("first", "second"):
             for view, there in views.items():
                 before = run.steps.bytes_read
                 seconds = opened(browser, f"{server.url}/{view}", there)
                 read = run.steps.bytes_read - before
-                print(f"watch, {load} load of /{view}: {seconds:.2f} s, {read / 1e6:.1f} MB read")
+                print(f"watch, {load} load of /{view}: {seconds:.2f} s, {read} bytes read")
         print(f"scrolling samples: {scrolled(browser, 'sample-list', '.two'):.3f} s each")
         opened(browser, f"{server.url}/#view=steps", views["#view=steps"])
         print(f"scrolling steps: {scrolled(browser, 'step-list', '.place'):.3f} s each")

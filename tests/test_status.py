@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 import pytest
-from tiny import chats, problems, grpo, sft, trainer
+from tiny import chats, grpo, problems, sft, trainer
 
 from slm_math.callbacks import Status, status
 from slm_math.records.run_folder import set_run_aside
@@ -32,7 +32,7 @@ class Reader(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int
     ) -> None:
-        while batch_idx == self.batch and not self.found.get("batch") == self.batch:
+        while batch_idx == self.batch and self.found.get("batch") != self.batch:
             if (self.root / "status.json").is_file():
                 self.found = read(self.root)
 
@@ -66,12 +66,12 @@ def test_the_last_word_is_how_a_run_ended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("error", "state", "kind"),
-    [(KeyboardInterrupt(), "stopped", None), (RuntimeError("of a token"), "failed", "RuntimeError")],
+    [(KeyboardInterrupt(), "stopped", None), (OSError("of a token"), "failed", "OSError")],
 )
 def test_a_run_that_breaks_says_so(
     error: BaseException, state: str, kind: str | None, tmp_path: Path
 ) -> None:
-    with pytest.raises((KeyboardInterrupt, RuntimeError, SystemExit)):
+    with pytest.raises((KeyboardInterrupt, OSError, SystemExit)):
         fit(tmp_path, sft(), chats(), Breaks(error), max_epochs=1, limit_train_batches=2)
     ended = read(tmp_path)
     assert (ended["state"], ended.get("error")) == (state, kind)

@@ -103,7 +103,6 @@ class FollowedFile:
         self.rewind()
 
 
-
 class FollowedFiles:
     """The files of a folder that match some patterns, and what is known of their lines.
 

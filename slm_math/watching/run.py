@@ -23,7 +23,7 @@ from slm_math.watching.steps import Group, Key, Problem, Step, Steps
 
 SECONDS = 0.3  # of reading before an answer
 SHARE = 1 << 21  # bytes of a file that are read at a time
-GROUPS = 24  # of a problem that are shown at once
+MOST = 24  # groups of a problem that are shown at once
 ROWS = 400  # of a list that are sent at once, at most
 
 
@@ -72,9 +72,7 @@ class WatchedRun:
             self.poll()
             generation = f"{self.steps.generation}.{'.'.join(map(str, self.curves.version))}"
             same = known.get("generation") == generation
-            revision, rows = (
-                (_whole(known, "revision"), _whole(known, "rows")) if same else (-1, 0)
-            )
+            revision, rows = (_whole(known, "revision"), _whole(known, "rows")) if same else (-1, 0)
             logged = self.curves.rows()
             last = max(self.steps.written, self.curves.written)
             changed = [step for step in self.steps.ordered if step.revision > revision]
@@ -142,7 +140,7 @@ class WatchedRun:
             if number >= len(self.steps.problems):
                 raise KeyError(number)
             problem = self.steps.problems[number]
-            groups = sorted(problem.groups, key=lambda group: group.key)[-GROUPS:]
+            groups = sorted(problem.groups, key=lambda group: group.key)[-MOST:]
             return _problem(number, problem) | {"groups": self._groups(groups)}
 
     def evaluation(self, asked: Mapping[str, str]) -> dict[str, Any]:

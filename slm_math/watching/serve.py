@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -57,9 +56,7 @@ class WatchServer(ThreadingHTTPServer):
         }
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        error = sys.exception()
-        if not isinstance(error, OSError):  # a browser that goes away is no error
-            say(visible(f"watch: {type(error).__name__}: {error}"))
+        """A browser that goes away is no error."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -95,6 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(HTTPStatus.NOT_FOUND, f"there is no {error}")
         except (ValueError, OSError) as error:
             self._error(HTTPStatus.BAD_REQUEST, str(error))
+        except Exception as error:  # a bug of the server, not of the request
+            say(visible(f"watch: {type(error).__name__}: {error}"))
+            self._error(HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {error}")
         else:
             self._send(text.encode(), "application/json")
 

@@ -68,7 +68,9 @@ def evaluation(folder: Path, samples: Sequence[Record], summary: Mapping[str, An
 
 def odd() -> list[Record]:
     """Records of every shape, with texts that look like the fields around them."""
-    tricky = '"schema": 2, "id": "x", "sample": 7, "problem": }}, "rewards": {"a": 1}, "correct": true'
+    tricky = (
+        '"schema": 2, "id": "x", "sample": 7, "problem": }}, "rewards": {"a": 1}, "correct": true'
+    )
     turn = TurnEvent("solver", (ChatMessage("user", tricky),), tricky, finish="length", tokens=3)
     other = TurnEvent("judge", (), ', "tokens": 9, "seconds": 1', tokens=4)
     events = (turn, RunEvent("1/0", ok=False, error_type="E", output=tricky), other)

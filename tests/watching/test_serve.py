@@ -63,7 +63,9 @@ def test_its_questions_are_answered(server: WatchServer) -> None:
     assert json.loads(body)["title"] == "p/1, sample 1"
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "[::1]", "", "10.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "[::1]", "", "10.0.0.1"]
+)
 def test_other_names_are_refused(server: WatchServer, host: str) -> None:
     """A name that a page elsewhere had resolved to this machine."""
     response, body = ask(server, "/state", Host=host)
