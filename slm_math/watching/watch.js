@@ -43,14 +43,15 @@ async function poll() {
     const found = await ask("/state", known);
     if (failures > 1) say("");
     failures = 0;
+    const first = !known.generation;
     const news = take(found);
     about(found.run);
     showStatus(found);
-    if (news || shown.step === "") show();
+    if (news || first) show();
     const [behind, size] = found.behind;
     at("reading").textContent = behind > 0 ? `reading the run: ${Math.round(100 * (1 - behind / Math.max(size, 1)))} %` : "";
     if (behind > 0 && news) wait = 0;
-    else if (status.state !== "running") wait = 3000;
+    else if (["ended", "stopped", "failed"].includes(status.state)) wait = 3000;
   } catch (error) {
     failures += 1;
     wait = 2000;
@@ -299,7 +300,7 @@ function show() {
   const name = asked.get("view") in VIEWS ? asked.get("view") : "overview";
   for (const view of Object.keys(VIEWS)) at(view).hidden = view !== name;
   for (const link of document.querySelectorAll("nav a")) link.toggleAttribute("aria-current", link.hash === `#view=${name === "problem" ? "problems" : name}`);
-  Promise.resolve(VIEWS[name]()).catch((error) => say(error.message));
+  if (known.generation) Promise.resolve(VIEWS[name]()).catch((error) => say(error.message));
 }
 
 function follow() {
