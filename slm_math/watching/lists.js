@@ -89,7 +89,7 @@ function bar(value, largest, signed) {
 }
 
 // the samples of a problem in one step, side by side
-function card(group, { heading, link, sizes }) {
+function card(group, { heading, link, sizes, task = group.text }) {
   const roles = Object.keys(group.samples[0]?.rewards ?? {});
   const of = (role, name) => (roles.length > 1 ? `${name}, ${role}` : name);
   const heads = ["sample", "", "answer", ...roles.flatMap((role) => [of(role, "reward"), of(role, "advantage")]), "tokens"];
@@ -108,7 +108,7 @@ function card(group, { heading, link, sizes }) {
   const facts = [`gold ${group.gold}`, `${right} of ${group.samples.length} right`, ...means].join(" \u00b7 ");
   return element("article", { className: "group" }, [
     element("h3", {}, [element("a", { href: link, textContent: heading })]),
-    element("p", { className: "task", textContent: group.text }),
+    task ? element("p", { className: "task", textContent: task }) : null,
     element("p", { className: "faint", textContent: facts }),
     element("div", { className: "scroll" }, [
       element("table", {}, [element("thead", {}, [element("tr", {}, heads.map((text) => element("th", { scope: "col", textContent: text })))]), element("tbody", {}, rows)]),

@@ -86,7 +86,7 @@ function showStatus({ status: now }) {
   if (now.phase !== undefined) {
     const of = (done, total) => (total === null ? done : `${done} of ${total}`);
     const batch = `${of(now.batch, now.batches)}${now.epochs === 1 ? "" : `, epoch ${now.epoch}${now.epochs === null ? "" : ` (${now.epochs} in all)`}`}`;
-    facts.push(["phase", `${now.phase}${now.total ? `: ${now.done} of ${now.total}` : ""}`]);
+    facts.push([["running", "stale"].includes(now.state) ? "phase" : "last phase", `${now.phase}${now.total ? `: ${now.done} of ${now.total}` : ""}`]);
     facts.push(["batch", batch], ["updates", of(now.step, now.steps)]);
     facts.push(["per batch", duration(now.seconds_per_batch)]);
     const speed = metrics.get("train/tokens_per_second/generate") ?? metrics.get("train/tokens_per_second");
@@ -223,7 +223,7 @@ function showProblems() {
 }
 
 function problemRow(row) {
-  const facts = `${row.id} \u00b7 drawn ${row.times} times \u00b7 ${percent(row.right / row.samples)} % of ${row.samples} samples right`;
+  const facts = `${row.id} \u00b7 drawn ${row.times === 1 ? "once" : `${row.times} times`} \u00b7 ${percent(row.right / row.samples)} % of ${row.samples} samples right`;
   const link = element("a", { href: `#view=problem&number=${row.number}`, className: "two" }, [element("span", { className: "head", textContent: row.text }), element("span", { className: "faint", textContent: facts })]);
   return element("div", {}, [link]);
 }
@@ -237,12 +237,12 @@ async function showProblem() {
   at("problem-title").textContent = found.id;
   const last = found.groups[found.groups.length - 1];
   const some = found.times > found.groups.length ? `, the last ${found.groups.length} of them here` : "";
-  at("problem-text").textContent = `${last.text}\n\nDrawn in ${found.times} steps${some}.`;
+  at("problem-text").textContent = `${last.text}\n\nSteps that drew it: ${found.times}${some}.`;
   const roles = [...new Set(found.groups.flatMap((group) => Object.keys(group.rewards)))];
   const series = roles.map((role, color) => ({ name: role, color, points: found.groups.filter((group) => role in group.rewards).map((group) => [group.place, group.rewards[role]]) }));
   chart("problem", at("problem-chart"), "Mean reward of the problem's samples", "").update(found.groups.length > 1 ? series : []);
   const sizes = sizesOf(found.groups);
-  at("problem-groups").replaceChildren(...found.groups.map((group) => card(group, { heading: `step ${group.place}`, link: stepLink(group), sizes })));
+  at("problem-groups").replaceChildren(...found.groups.map((group) => card(group, { heading: `step ${group.place}`, link: stepLink(group), sizes, task: "" })));
 }
 
 function showEvaluations() {

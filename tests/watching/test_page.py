@@ -88,7 +88,7 @@ def test_lists_have_only_the_rows_that_are_seen(browser: Browser, server: WatchS
 def test_a_problem_is_shown_across_steps(browser: Browser, server: WatchServer) -> None:
     browser.open(f"{server.url}/#view=problem&number=0")
     browser.until(f"{count('#problem-groups .group')} === 24")
-    assert "Drawn in 300 steps" in browser.value("at('problem-text').textContent")
+    assert "Steps that drew it: 300, the last 24" in browser.value("at('problem-text').textContent")
 
 
 @pytest.mark.parametrize("view", ["overview", "curves", "steps", "problems", "evaluations"])
