@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -110,19 +111,21 @@ class Evaluations:
     def _described(self, name: str, budget: int) -> dict[str, Any]:
         manifest, summary = self._manifest(name), self._summary(name)
         identity, about = manifest.get("identity") or {}, manifest.get("about") or {}
-        expected = int(identity.get("problems") or 0) * int(identity.get("samples") or 1)
+        problems = _count(identity.get("problems"))
         row = {
             "name": name,
             "started": manifest.get("started"),
             "epoch": about.get("epoch"),
             "step": about.get("step"),
             "split": about.get("split"),
-            "expected": expected,
-            "problems": int(identity.get("problems") or 0),
+            "expected": problems * _count(identity.get("samples")),
+            "problems": problems,
         }
         if summary and not manifest.get("partial", True):
             ends = [summary.get(each) for each in ("accuracy", "low", "high")]
-            return row | {"done": int(summary.get("n") or 0), "accuracy": ends, "partial": False}
+            known = all(type(end) in (int, float) and math.isfinite(end) for end in ends)
+            done = {"done": _count(summary.get("n")), "partial": False}
+            return row | done | {"accuracy": ends if known else None}
         samples = self.samples(name)
         samples.poll(budget)
         return row | {
@@ -148,3 +151,7 @@ class Evaluations:
             return self._read[path][1]
         except (OSError, ValueError):
             return {}
+
+
+def _count(value: Any) -> int:
+    return int(value) if type(value) in (int, float) and abs(value) < 1e15 else 0

@@ -109,6 +109,6 @@ def _scores(text: bytes) -> dict[str, float]:
 def _rewards(row: dict[str, Any]) -> dict[str, float]:
     rewards = row.get("rewards")
     return {
-        str(role): float(value) if type(value) in (int, float) else math.nan
+        str(role): float(value) if type(value) in (int, float) and abs(value) < 1e300 else math.nan
         for role, value in (rewards.items() if isinstance(rewards, dict) else ())
     }
