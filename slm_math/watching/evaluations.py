@@ -123,7 +123,7 @@ class Evaluations:
         }
         if summary and not manifest.get("partial", True):
             ends = [summary.get(each) for each in ("accuracy", "low", "high")]
-            known = all(type(end) in (int, float) and math.isfinite(end) for end in ends)
+            known = all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
             done = {"done": _count(summary.get("n")), "partial": False}
             return row | done | {"accuracy": ends if known else None}
         samples = self.samples(name)
