@@ -6,6 +6,7 @@ from slm_math.callbacks.export import ExportHF
 from slm_math.callbacks.progress import Progress
 from slm_math.callbacks.rollout_log import RolloutLog
 from slm_math.callbacks.rollout_table import RolloutTable
+from slm_math.callbacks.status import Status
 from slm_math.callbacks.stop_reason import StopReason
 from slm_math.callbacks.summary import Summary
 from slm_math.callbacks.watchdog import Watchdog
@@ -17,6 +18,7 @@ __all__ = [
     "Progress",
     "RolloutLog",
     "RolloutTable",
+    "Status",
     "StopReason",
     "Summary",
     "Watchdog",

@@ -12,12 +12,13 @@ from typing import Any
 import lightning as L
 
 import slm_math
+from slm_math.callbacks.background import Background
 
 OURS = (Path(slm_math.__file__).parent, Path(__file__).parent)
 FRAMES = 4  # of this project's, innermost first
 
 
-class Watchdog(L.Callback):
+class Watchdog(Background):
     """Reports on stderr when there has been no progress for a while: for how long, in which phase
     and at which lines of code.
 
@@ -35,13 +36,6 @@ class Watchdog(L.Callback):
             raise ValueError(f"Watchdog needs minutes > 0, got {minutes}")
         self.minutes = minutes
         self._batches = 0
-        self._stop: threading.Event | None = None
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._end()
-        self._stop = threading.Event()
-        arguments = (trainer, pl_module, threading.get_ident(), self._stop)
-        threading.Thread(target=self._watch, args=arguments, name="watchdog", daemon=True).start()
 
     def _batch_end(self, *args: Any, **kwargs: Any) -> None:
         self._batches += 1
@@ -50,20 +44,7 @@ class Watchdog(L.Callback):
         _batch_end
     )
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._end()
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        if self._stop is not None:
-            self._stop.set()
-            self._stop = None
-
-    def _watch(self, trainer: L.Trainer, module: Any, watched: int, stop: threading.Event) -> None:
+    def look(self, trainer: L.Trainer, module: Any, watched: int, stop: threading.Event) -> None:
         patience = 60 * self.minutes
         who = f"rank {trainer.global_rank}: " if trainer.world_size > 1 else ""
         seen, since, limit = None, time.monotonic(), patience

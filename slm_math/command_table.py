@@ -35,6 +35,10 @@ COMMANDS = {
         "slm_math.report:report",
         "write an HTML report of evaluations, with plots and all transcripts",
     ),
+    "watch": (
+        "slm_math.watching.serve:watch",
+        "follow a training run on a page of this machine: curves, rollouts, evaluations",
+    ),
     "overlap": (
         "slm_math.evaluation.overlap_table:overlap_files",
         "find test problems among training problems",
@@ -75,6 +79,7 @@ POSITIONAL = {
     "results": "folders*",
     "compare": "folders*",
     "report": "folders*",
+    "watch": "run",
     "overlap": "train test",
     "check-data": "source",
     "tag": "evaluations*",

@@ -176,6 +176,7 @@ class TrainingCLI(LightningCLI):
             root = Path(self._trial.name)
         extra: list[L.Callback] = [
             callbacks.RolloutLog(),
+            callbacks.Status(),
             callbacks.StopReason(),
             callbacks.Summary(),
             callbacks.Watchdog(),

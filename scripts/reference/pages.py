@@ -199,8 +199,8 @@ def engines() -> str:
 def callbacks() -> str:
     lines = [
         f"In a config: `class_path: {CALLBACKS}.AgentEval`, or the short name; on the command "
-        "line `--trainer.callbacks+ RolloutTable`. `RolloutLog`, `StopReason`, `Watchdog`, "
-        "`Progress` and `Checkpoints` are part of every run.",
+        "line `--trainer.callbacks+ RolloutTable`. `RolloutLog`, `Status`, `StopReason`, "
+        "`Watchdog`, `Progress` and `Checkpoints` are part of every run.",
         "",
     ]
     for path in classes_of(CALLBACKS):

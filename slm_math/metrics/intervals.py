@@ -90,6 +90,19 @@ def ratio(
     return part / whole, max((linear - root) / square, 0.0), (linear + root) / square
 
 
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float] | None:
+    """The mean of independent values, and its 95 % interval by Student's t, whose ends are the mean
+    itself for a single value; None without values.
+    """
+    n = len(values)
+    if not n:
+        return None
+    mean = math.fsum(values) / n
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    half = t_point(n - 1) * math.sqrt(squares / (n - 1) / n) if n > 1 else 0.0
+    return mean, mean - half, mean + half
+
+
 def projected(values: Sequence[float], total: int) -> tuple[float, float, float]:
     """The sum over `total` units of which these are the values of some, and its 95 % prediction
     interval, if these are a random sample: what is known, and Student's t for the sum of the rest.

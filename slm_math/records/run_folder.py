@@ -13,8 +13,9 @@ METRICS = ("logs/*/metrics.csv", "lightning_logs/*/metrics.csv")
 TRAINED = re.compile(r"(epoch|step)-\d+")
 # the value of `--ckpt_path` that resumes from the newest checkpoint, and starts a run without one
 LAST_IF_ANY = "last_if_any"
+STATUS = "status.json"  # what a run is doing now
 # what a run writes into its folder
-PARTS = ("manifest.json", "checkpoints", "logs", "lightning_logs", "eval", "export")
+PARTS = ("manifest.json", STATUS, "checkpoints", "logs", "lightning_logs", "eval", "export")
 
 
 def read_run(root: Path) -> dict[str, Any]:

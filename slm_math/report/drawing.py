@@ -17,11 +17,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
+from slm_math.report.colors import COLORS
 from slm_math.report.text import line
 
-# Okabe and Ito 2008, distinguishable for color-blind readers; without black and yellow, which are
-# invisible in one of the themes
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 HATCHES = ("", "///", "...", "xxx")
 DASHES = ("-", "--", ":", "-.")
 INK = "#1a1b1c"  # no other element has this color; the page replaces it by its text color

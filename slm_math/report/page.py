@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from slm_math.report.document import embedded, own, policy, rendered
 from slm_math.report.drawing import Plot
 from slm_math.report.tables import Table
 from slm_math.report.text import clean
@@ -41,37 +37,19 @@ def page(
     """The HTML of the page. `shown` says which transcripts are in `data` (see
     `transcripts.browser`).
     """
-    script = _own("page.js")
+    script = own("page.js")
     values = {
         "title": clean(title),
         "lead": clean(lead),
         "policy": policy(script),
-        "style": Markup(_own("page.css")),
+        "style": Markup(own("page.css")),
         "script": Markup(script),
         "sections": [_plain(section) for section in sections],
         "settings": [_cleaned(table) for table in settings],
         "shown": clean(shown),
         "data": Markup(embedded(data)),
     }
-    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
-        _own("page.html.jinja")
-    )
-    return made.render(values)
-
-
-def policy(script: str) -> str:
-    """A content security policy that allows only the page's own script and forbids loading."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    rules = ("default-src 'none'", "style-src 'unsafe-inline'", "img-src data:", f"script-src "
-        f"'sha256-{digest}'",
-             "base-uri 'none'", "form-action 'none'")  # fmt: skip
-    return "; ".join(rules)
-
-
-def embedded(data: Any) -> str:
-    """JSON for a script element: no text in it can close the element or open a comment."""
-    text = json.dumps(data, allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return rendered(own("page.html.jinja"), values)
 
 
 def _plain(section: Section) -> dict[str, Any]:
@@ -98,7 +76,3 @@ def _cleaned(table: Table) -> dict[str, Any]:
     columns = [clean(name, 200) for name in table.columns]
     texts = {"title": clean(table.title), "note": clean(table.note)}
     return texts | {"columns": columns, "rows": rows, "names": table.names}
-
-
-def _own(name: str) -> str:
-    return (files("slm_math.report") / name).read_text(encoding="utf-8").strip()

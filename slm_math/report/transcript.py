@@ -65,8 +65,13 @@ def _reasons(record: Record) -> str:
 def _rewards(record: Record) -> str:
     return ", ".join(
         f"{escaped(role, 40)} {'not scored' if math.isnan(reward) else escaped(reward, 20)}"
+        + _advantage(record.advantages.get(role, math.nan))
         for role, reward in record.rewards.items()
     )
+
+
+def _advantage(value: float) -> str:
+    return "" if math.isnan(value) else f" (advantage {value:.3g})"
 
 
 def _fact(name: str, value: str) -> str:
