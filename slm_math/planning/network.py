@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from slm_math.engines.vllm_setup import kv_bytes
-from slm_math.planning.rehearsal import LAYERS, shapes_only
+from slm_math.planning.rehearsal import LAYERS
 from slm_math.policy.adapter_files import base_of
 from slm_math.policy.adapters import adapter_name, quiet_peft
 from slm_math.policy.architectures import architecture_of, check_architecture, own_attention
@@ -93,8 +93,7 @@ def network(
     layers: int | None = None,
     rounded: bool = False,
 ) -> LoadedPolicy:
-    """The policy as `Policy.load` makes it, of tensors with shapes alone; call it, and use it,
-    within `shapes_only`.
+    """The policy as `Policy.load` makes it, on torch's device "meta", whose tensors have no numbers.
 
     Args:
         policy: its settings.
@@ -114,13 +113,15 @@ def network(
     if layers is not None:
         _shorten(config.get_text_config(decoder=True), layers)
     attention = own_attention(config, policy.attention)
-    made = architecture_of(config)._from_config(config, attn_implementation=attention)
+    with torch.device("meta"):
+        made = architecture_of(config)._from_config(config, attn_implementation=attention)
     made.sight = sight
     if policy.vision == "frozen":
         for module in eyes_of(made):
             module.requires_grad_(False)
     adapters: dict[str, str] = {}
     if policy.has_adapters:
+        # peft moves what it adds to the device of the rest
         one = policy.shared_adapter or len(roles) == 1
         adapters = {role: "default" if one else adapter_name(role) for role in roles}
         made = _with_adapters(policy, made, adapters)
@@ -129,11 +130,30 @@ def network(
         if adapters:
             made.enable_input_require_grads()
     made.config.use_cache = False
-    loaded = LoadedPolicy(made.train(), adapters, dict.fromkeys(frozen) if adapters else {})
     if rounded:
         to_bfloat16(made)
-        for weight in loaded.parameters():
-            weight.grad_dtype = torch.float32
+    return LoadedPolicy(made.train(), adapters, dict.fromkeys(frozen) if adapters else {})
+
+
+def on_cpu(loaded: LoadedPolicy) -> LoadedPolicy:
+    """The network as if it were on the CPU; call it, and use it, within `shapes_only`."""
+    made: dict[int, Any] = {}
+
+    def moved(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in made:  # tied weights stay tied
+            new = torch.empty(tensor.shape, dtype=tensor.dtype)
+            if isinstance(tensor, nn.Parameter):
+                new = nn.Parameter(new, requires_grad=tensor.requires_grad)
+                if tensor.requires_grad and tensor.dtype == torch.bfloat16:
+                    new.grad_dtype = torch.float32  # type: ignore[attr-defined]
+            made[id(tensor)] = new
+        return made[id(tensor)]
+
+    for module in loaded.model.modules():
+        for group in (module._parameters, module._buffers):
+            for name, tensor in group.items():
+                if tensor is not None:
+                    group[name] = moved(tensor)
     return loaded
 
 
@@ -170,7 +190,7 @@ def _shorten(text: Any, layers: int) -> None:
 def teacher_weights(path: str) -> int:
     """The number of weights of a model that is read only."""
     config = config_of(path)
-    with shapes_only():
+    with torch.device("meta"):
         made = architecture_of(config)._from_config(config)
     own = sum(p.numel() for p in made.parameters())
     return own

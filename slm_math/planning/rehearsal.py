@@ -22,6 +22,7 @@ from torch.utils.flop_counter import flop_registry
 
 from slm_math.planning.devices import Device
 
+BESIDE = 32 << 20  # bytes; glibc takes larger blocks from the system, and gives them back
 LAYERS = 2  # of the network that is rehearsed; the second one stands for all others
 
 
@@ -33,11 +34,13 @@ class Rehearsed:
         bytes: the most memory at any time, above that at the beginning.
         seconds: the time.
         flops: operations of matrix products.
+        cycled: bytes of all arrays that a layer's forward pass makes, but for large ones.
     """
 
     bytes: int
     seconds: float
     flops: float
+    cycled: int
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class _Mark:
     """What was noted up to a moment."""
 
     now: int
+    made: int
     seconds: float
     flops: float
 
@@ -55,12 +59,12 @@ class _Notes(TorchDispatchMode):
     def __init__(self, device: Device) -> None:
         super().__init__()
         self.device = device
-        self.now = self.peak = 0
+        self.now = self.peak = self.made = 0
         self.seconds = self.flops = 0.0
         self._known: set[int] = set()
 
     def mark(self) -> _Mark:
-        return _Mark(self.now, self.seconds, self.flops)
+        return _Mark(self.now, self.made, self.seconds, self.flops)
 
     def since(self) -> int:
         """The peak since this was last asked."""
@@ -95,6 +99,7 @@ class _Notes(TorchDispatchMode):
         if key not in self._known:
             self._known.add(key)
             self.now += size
+            self.made += size if size < BESIDE else 0
             self.peak = max(self.peak, self.now)
             weakref.finalize(storage, self._gone, key, size)
 
@@ -160,7 +165,7 @@ def rehearse(
         work()
     last = notes.since()
     end = notes.mark()
-    none = _Mark(0, 0.0, 0.0)
+    none = _Mark(0, 0, 0.0, 0.0)
     forward, back = (marks.get("enters", none), marks.get("left", none)), (none, none)
     if "ended" in marks:
         back = (marks["ended"], marks.get("begun", end))
@@ -175,4 +180,5 @@ def rehearse(
         bytes=max(found),
         seconds=end.seconds + others * sum(b.seconds - a.seconds for a, b in parts),
         flops=end.flops + others * sum(b.flops - a.flops for a, b in parts),
+        cycled=forward[1].made - forward[0].made,
     )
