@@ -14,13 +14,12 @@ from torch import nn
 
 from slm_math.engines.vllm_setup import kv_bytes
 from slm_math.planning.rehearsal import LAYERS
-from slm_math.policy.adapter_files import base_of
 from slm_math.policy.adapters import adapter_name, quiet_peft
 from slm_math.policy.architectures import architecture_of, check_architecture, own_attention
 from slm_math.policy.compiling import layers_of
 from slm_math.policy.config import Policy
-from slm_math.policy.forward import inner
 from slm_math.policy.folders import local_folder
+from slm_math.policy.forward import inner
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import config_of
 from slm_math.policy.lora import new_adapters
@@ -93,7 +92,7 @@ def network(
     layers: int | None = None,
     rounded: bool = False,
 ) -> LoadedPolicy:
-    """The policy as `Policy.load` makes it, on torch's device "meta", whose tensors have no numbers.
+    """The policy as `Policy.load` makes it, on torch's device "meta": tensors have no numbers.
 
     Args:
         policy: its settings.

@@ -172,4 +172,3 @@ class _Standing:
 
     def __init__(self, module: PolicyModule, ranks: int) -> None:
         self.lightning_module, self.world_size = module, ranks
-

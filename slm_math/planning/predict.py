@@ -22,13 +22,13 @@ from slm_math.planning.memory import (
 )
 from slm_math.planning.network import Sizes, network, on_cpu, others_of
 from slm_math.planning.rehearsal import LAYERS, Rehearsed, rehearse, shapes_only
-from slm_math.planning.workload import Decoded, Step, Workload
+from slm_math.planning.workload import Decoded, Workload
+from slm_math.policy.architectures import packs
 from slm_math.policy.batches import Reading, collate
 from slm_math.policy.compiling import layers_of
 from slm_math.policy.config import Policy
 from slm_math.policy.forward import Inputs, hidden_states, inner, language_head
 from slm_math.policy.loaded import LoadedPolicy, batch_logprobs, loss_states
-from slm_math.policy.architectures import packs
 
 # What glibc's heap holds in gaps, as a multiple of all arrays below 32 MiB that the forward pass of
 # a layer makes: torch asks for aligned blocks, for which a gap that one of the same size left is

@@ -121,9 +121,7 @@ def assumed_rows(length: int, count: int) -> list[Row]:
     return [Row((n % 100, *[1] * (length - 1)), mask) for n in range(count)]
 
 
-def step_of_tasks(
-    module: RolloutModule, tasks: Sequence[Task | None], slots: int | None
-) -> Step:
+def step_of_tasks(module: RolloutModule, tasks: Sequence[Task | None], slots: int | None) -> Step:
     """The step of GRPO on problems whose replies are as long as they may be: one turn of each
     trained role, with the role's own prompt if the agent begins with it. None is a problem of which
     nothing is known.
