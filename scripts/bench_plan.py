@@ -16,23 +16,27 @@ import sys
 import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
+from subprocess import STDOUT
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+HERE = Path(__file__).resolve().parent  # where configs find `benching`
 SHORT = ["--trainer.max_epochs=1", "--trainer.limit_val_batches=2", "--torch_threads=1"]
 ALONE = ["--config", '{"trainer": {"callbacks": null}}', "--model.policy.path", "MODEL"]
 SCRATCH = '{"model": {"policy": {"path": null, "scratch": {}}}}'
 BUDGET = "--model.tokens_per_batch=2048"
 GROUPS = ["--model.group_size=16", "--model.inference.sampling.max_new_tokens=64"]
+# random weights are never right: without differences between rewards nothing would be trained
+DENSE = "--model.rewards=[benching.Dense]"
 TINY = "--data.source=Arithmetic"
 # name -> (the shape of its model, if it is not that of the config; its options)
 CONFIGS: dict[str, tuple[dict[str, int] | None, list[str]]] = {
     "quickstart/sft": (None, ["--config=quickstart/sft", "--eval.limit=40"]),
     "quickstart/grpo": (
         None,
-        ["--config=quickstart/grpo", "--eval.limit=40", "--config", SCRATCH],
+        ["--config=quickstart/grpo", "--eval.limit=40", "--config", SCRATCH, DENSE],
     ),
     "sft/lora, 29M weights": (
         {"hidden": 512, "layers": 8, "ffn": 1536, "vocabulary": 8192},
@@ -44,7 +48,7 @@ CONFIGS: dict[str, tuple[dict[str, int] | None, list[str]]] = {
     ),
     "grpo/solver, all weights, KL, groups of 16": (
         {"hidden": 256, "layers": 6, "ffn": 1024, "vocabulary": 4096},
-        ["--config=grpo/solver", TINY, "--data.batch_size=8", *ALONE, *GROUPS],
+        ["--config=grpo/solver", TINY, "--data.batch_size=8", *ALONE, *GROUPS, DENSE],
     ),
 }
 
@@ -74,7 +78,7 @@ def make(folder: Path, shape: dict[str, int]) -> None:
 def peak(command: list[str]) -> tuple[int, str]:
     """The peak memory of a process in bytes, and what it printed."""
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=output, stderr=STDOUT, cwd=HERE)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
@@ -91,7 +95,7 @@ def measure(name: str, steps: int) -> dict[str, Any]:
         if shape is not None:  # in another process, whose memory is not this one's
             call = f"bench_plan.make(pathlib.Path({str(folder)!r}), {shape})"
             code = f"import bench_plan, pathlib; {call}"
-            subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
+            subprocess.run([sys.executable, "-c", code], check=True, cwd=HERE)
         options = [str(folder) if each == "MODEL" else each for each in options]
         options += [*SHORT, f"--trainer.limit_train_batches={steps}"]
         options += [f"--trainer.default_root_dir={place}/run"]
@@ -101,6 +105,7 @@ def measure(name: str, steps: int) -> dict[str, Any]:
             check=True,
             stdout=subprocess.PIPE,
             text=True,
+            cwd=HERE,
         ).stdout
         plan = json.loads(told)
         measured, text = peak([*command, "fit", *options])

@@ -93,7 +93,7 @@ def test_a_plan_that_does_not_fit_says_what_to_change() -> None:
         return predict(changed, work, small, idle=0)
 
     whole = predict(setup, work, GPU, idle=0)
-    small = replace(GPU, memory=int(0.9 * whole.peak)
+    small = replace(GPU, memory=int(0.9 * whole.peak))
     made = changes(setup, whole, small, again)
     assert made[-1].plan.peak <= small.memory
     assert made[0].options.startswith("--model.tokens_per_batch ")
