@@ -30,7 +30,7 @@ class PlanCLI(TrainingCLI):
     """Builds the module and the data of a config, and neither a trainer nor a run."""
 
     def before_instantiate_classes(self) -> None:
-        config = self.config[self.subcommand]
+        config = self.config[str(self.subcommand)]
         apply_eval_options(config)
         if config.trainer.precision is not None:
             check_precision(config.trainer.precision)

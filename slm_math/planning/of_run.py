@@ -105,7 +105,7 @@ def workload_of(
     return Workload(made, tuple(evaluated), tuple(notes))
 
 
-class _Seen:
+class _Seen(Sequence[Row]):
     """Rows as long as a network with eyes reads them, without their images."""
 
     def __init__(self, rows: Sequence[Row], sight: Any) -> None:
@@ -114,7 +114,7 @@ class _Seen:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> Row:
+    def __getitem__(self, index: Any) -> Any:
         row = self._rows[index]
         return without_images(row, self._sight) if row.images else row
 

@@ -24,7 +24,9 @@ def said_by(capsys: ANY, *arguments: str) -> tuple[int, str, str]:
     return status, streams.out, streams.err
 
 
-@pytest.mark.parametrize("config", ["quickstart/sft", "sft/lora", "grpo/dapo", "quickstart/vision_sft"])
+@pytest.mark.parametrize(
+    "config", ["quickstart/sft", "sft/lora", "grpo/dapo", "quickstart/vision_sft"]
+)
 def test_a_shipped_config_has_a_plan(config: str, capsys: ANY) -> None:
     base = ["--config=grpo/solver"] if config == "grpo/dapo" else []
     scratch = [] if config == "quickstart/vision_sft" else FAST
