@@ -90,7 +90,7 @@ class Summary(L.Callback):
             _, batch, _ = step  # outputs, batch and its number
             took = time.perf_counter() - self._step_began
             most = int(peak_memory(pl_module.device) * 2**30)
-            line = first_step_line(pl_module, batch.items, self._idle, took, most)
+            line = first_step_line(pl_module, batch.items, idle=self._idle, seconds=took, peak=most)
             console_of(trainer).print(Text(line), soft_wrap=True)
         logged = trainer.callback_metrics
         for name, curve in self._curves.items():

@@ -88,15 +88,16 @@ def run_plan(arguments: Sequence[str], device: str | None, as_json: bool) -> Non
 
         def again(changed: Any) -> RunPlan:
             own = None if changed.policy != setup.policy else sizes
-            return predict(changed, workload, found, idle, own)
+            return predict(changed, workload, found, idle, sizes=own)
 
         made = again(setup)
         wanted = changes(setup, made, found, again)
     everything = (*notes, *workload.notes)
     if as_json:
-        print(json.dumps(as_dict(made, found, workload, wanted, everything)))
+        print(json.dumps(as_dict(made, found, workload, wanted=wanted, notes=everything)))
     else:
-        show(Console(width=min(Console().width, 80)), made, found, wanted, everything)
+        console = Console(width=min(Console().width, 80))
+        show(console, made, found, wanted=wanted, notes=everything)
 
 
 def _ranks(settings: Any) -> int:
@@ -150,11 +151,12 @@ def show(
     table.add_section()
     table.add_row("all", size(plan.peak), seconds(plan.seconds))
     console.print(table)
+    stays = plan.resident
     lines = [
         f"model: {plan.sizes.weights:,} weights, {plan.sizes.trained:,} of them trained",
-        f"stays: process {size(plan.idle)}, weights {size(plan.kept.weights)}, reference "
-        f"{size(plan.kept.reference + plan.kept.teacher)}, moments {size(plan.kept.moments)}, "
-        f"gradients {size(plan.kept.gradients)}",
+        f"stays: process {size(plan.idle)}, weights {size(stays.weights)}, reference "
+        f"{size(stays.reference + stays.teacher)}, moments {size(stays.moments)}, "
+        f"gradients {size(stays.gradients)}",
         f"step: {plan.rows} rows, {plan.tokens:,.0f} tokens; the largest in "
         f"{plan.micro_batches} micro-batches of at most {plan.positions:,} positions",
         f"device {device.name}: {size(device.memory)}, {device}",
@@ -200,7 +202,7 @@ def as_dict(
         "positions": plan.positions,
         "flops_per_step": plan.flops,
         "idle_bytes": plan.idle,
-        "kept_bytes": vars(plan.kept),
+        "resident_bytes": vars(plan.resident),
         "weights": plan.sizes.weights,
         "trained": plan.sizes.trained,
         "fits": plan.peak <= device.memory,

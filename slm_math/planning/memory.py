@@ -15,7 +15,7 @@ ReferenceKind = Literal["none", "base", "copies", "model"]
 
 
 @dataclass(frozen=True)
-class Kept:
+class Resident:
     """Bytes that stay in memory.
 
     Args:
@@ -37,14 +37,14 @@ class Kept:
         return self.weights + self.reference + self.teacher
 
 
-def kept_bytes(
+def resident_bytes(
     sizes: Sizes,
     rounded: bool,
     quantized: bool,
     optimizer: str,
     reference: ReferenceKind,
     teacher: int = 0,
-) -> Kept:
+) -> Resident:
     """What stays in memory.
 
     Args:
@@ -62,7 +62,9 @@ def kept_bytes(
     copies = {"model": each * sizes.weights, "copies": each * sizes.trained}
     # Adam has two numbers for each weight, Muon one for those of its matrices
     moments = 8 * sizes.trained - (4 * sizes.orthogonal if optimizer == "muon" else 0)
-    return Kept(weights, copies.get(reference, 0), teacher, moments, gradients=4 * sizes.trained)
+    return Resident(
+        weights, copies.get(reference, 0), teacher, moments, gradients=4 * sizes.trained
+    )
 
 
 def muon_bytes(sizes: Sizes) -> int:

@@ -12,12 +12,12 @@ import torch
 from slm_math.losses.logprobs import Wanted
 from slm_math.planning.devices import CONTEXT, Device
 from slm_math.planning.memory import (
-    Kept,
     ReferenceKind,
+    Resident,
     cache_bytes,
-    kept_bytes,
     logits_bytes,
     muon_bytes,
+    resident_bytes,
     running,
 )
 from slm_math.planning.network import Sizes, network, on_cpu, others_of
@@ -114,7 +114,7 @@ class RunPlan:
     Args:
         phases: by phase.
         sizes: of the network.
-        kept: what stays in memory.
+        resident: what stays in memory.
         idle: bytes of the process without a model.
         tokens: of a step's rows, in the mean.
         positions: that the network reads of a micro-batch, at most.
@@ -125,7 +125,7 @@ class RunPlan:
 
     phases: tuple[Phase, ...]
     sizes: Sizes
-    kept: Kept
+    resident: Resident
     idle: int
     tokens: float
     positions: int
@@ -166,7 +166,7 @@ def predict(
         first: of the first step alone, before which there are no moments of the optimizer.
     """
     sizes = sizes or setup.sizes()
-    kept = kept_bytes(
+    resident = resident_bytes(
         sizes,
         rounded=setup.rounded,
         quantized=setup.policy.quantize == "nf4",
@@ -174,8 +174,8 @@ def predict(
         reference=setup.reference,
         teacher=setup.teacher,
     )
-    base = (CONTEXT if device.is_gpu else idle) + kept.networks
-    stays = base + (0 if first else kept.moments)
+    base = (CONTEXT if device.is_gpu else idle) + resident.networks
+    stays = base + (0 if first else resident.moments)
     step = workload.largest
     with _Stage(setup, sizes, device) as stage:
         chunks = step.chunks(setup.tokens, stage.packs)
@@ -187,19 +187,19 @@ def predict(
         if setup.reference != "none":
             made = stage.scored(chunks[0])
             phases.append(Phase("reference", stays + made.bytes, made.seconds * scale))
-        gradients = kept.gradients if len(chunks) > 1 else 0
-        most = max(update.bytes + gradients, kept.gradients)
+        gradients = resident.gradients if len(chunks) > 1 else 0
+        most = max(update.bytes + gradients, resident.gradients)
         phases.append(Phase("update", stays + most, update.seconds * scale))
         moved = 28 * sizes.trained / device.bandwidth
         turned = muon_bytes(sizes) if setup.optimizer == "muon" else 0
-        all_moments = base + kept.moments + kept.gradients + turned
+        all_moments = base + resident.moments + resident.gradients + turned
         phases.append(Phase("optimizer", all_moments, moved))
         for each in workload.evaluated:
-            phases.append(Phase("evaluation", stage.sampled(each, base + kept.moments)[0]))
+            phases.append(Phase("evaluation", stage.sampled(each, base + resident.moments)[0]))
     return RunPlan(
         phases=tuple(_merged(phases)),
         sizes=sizes,
-        kept=kept,
+        resident=resident,
         idle=idle,
         tokens=workload.tokens,
         positions=stage.positions,
@@ -240,7 +240,9 @@ class _Stage:
         self._mode.__exit__(*reason)
 
     def _rehearsed(self, work: Callable[[], Any], gradients: int = 0) -> Rehearsed:
-        made = rehearse(work, self.layer, others_of(self.sizes), self.device, gradients)
+        made = rehearse(
+            work, self.layer, others_of(self.sizes), device=self.device, gradients=gradients
+        )
         gaps = 0 if self.device.is_gpu else int(GAPS * made.cycled)
         return replace(made, bytes=made.bytes + gaps)
 

@@ -166,10 +166,10 @@ def rehearse(
     forward, back = (marks.get("enters", none), marks.get("left", none)), (none, none)
     if "ended" in marks:
         back = (marks["ended"], marks.get("begun", end))
-    kept = max(forward[1].now - forward[0].now, 0) if back[1] is not none else 0
+    saved = max(forward[1].now - forward[0].now, 0) if back[1] is not none else 0
     found = [
-        peaks.get("before", 0) + others * kept,
-        peaks.get("inside", 0) + others * max(kept, gradients),
+        peaks.get("before", 0) + others * saved,
+        peaks.get("inside", 0) + others * max(saved, gradients),
         last + others * gradients if "ended" in marks else last,
     ]
     parts = (forward, back)

@@ -132,14 +132,14 @@ def step_of_tasks(module: RolloutModule, tasks: Sequence[Task | None], slots: in
         sampling = module.inference.sampling_of(role)
         prompts = [prompt_of(module, module.agent, task, role) for task in tasks]
         for number, prompt in enumerate(prompts):
-            rows += _replies(prompt, number, sampling.max_new_tokens, module, role)
+            rows += _replies(module, prompt, number, most=sampling.max_new_tokens, role=role)
         lengths = tuple(map(len, prompts))
         sampled.append(Decoded(lengths, module.group_size, sampling, slots))
     return Step(tuple(rows), tuple(sampled))
 
 
 def _replies(
-    prompt: Sequence[int], number: int, most: int, module: RolloutModule, role: str
+    module: RolloutModule, prompt: Sequence[int], number: int, most: int, role: str
 ) -> list[Row]:
     """The rows of a group; no two replies begin alike."""
     context = module.policy.context() or 1 << 30

@@ -5,7 +5,7 @@ import torch
 from tiny import LORA, SCRATCH
 
 from slm_math.modules.optim import Optim
-from slm_math.planning.memory import cache_bytes, kept_bytes, width
+from slm_math.planning.memory import cache_bytes, resident_bytes, width
 from slm_math.planning.network import Sizes, network
 from slm_math.planning.workload import Decoded
 from slm_math.policy.caches import RowCache
@@ -40,20 +40,20 @@ def test_moments_are_those_that_an_optimizer_keeps(policy: Policy, kind: str) ->
     optimizer.step()
     state = [each for own in optimizer.state.values() for each in own.values()]
     real = sum(t.nbytes for t in state if isinstance(t, torch.Tensor) and t.numel() > 1)
-    kept = kept_bytes(sizes_of(policy), False, False, kind, "none")
-    assert kept.moments == real
-    assert kept.gradients == sum(p.nbytes for p in loaded.parameters())
+    resident = resident_bytes(sizes_of(policy), False, False, kind, "none")
+    assert resident.moments == real
+    assert resident.gradients == sum(p.nbytes for p in loaded.parameters())
 
 
 def test_weights_in_16_bits_have_masters_in_32() -> None:
     sizes = sizes_of(ADAPTER)
-    kept = kept_bytes(sizes, True, False, "adamw", "base")
-    assert (kept.weights, kept.reference) == (2 * sizes.weights + 4 * sizes.trained, 0)
+    resident = resident_bytes(sizes, True, False, "adamw", "base")
+    assert (resident.weights, resident.reference) == (2 * sizes.weights + 4 * sizes.trained, 0)
 
 
 def test_a_reference_of_all_weights_is_a_copy() -> None:
     sizes = sizes_of(FULL)
-    assert kept_bytes(sizes, False, False, "adamw", "model").reference == 4 * sizes.weights
+    assert resident_bytes(sizes, False, False, "adamw", "model").reference == 4 * sizes.weights
 
 
 def test_quantized_matrices_take_half_a_byte_and_their_constants() -> None:
@@ -61,8 +61,8 @@ def test_quantized_matrices_take_half_a_byte_and_their_constants() -> None:
     # an 8-bit scale for 64 weights, and a 32-bit one for 256 of these
     matrices = sizes.matrices * (0.5 + 1 / 64 + 4 / (64 * 256))
     rest = 4 * (sizes.weights - sizes.matrices)
-    kept = kept_bytes(sizes, False, True, "adamw", "base")
-    assert kept.weights == pytest.approx(matrices + rest, rel=1e-3)
+    resident = resident_bytes(sizes, False, True, "adamw", "base")
+    assert resident.weights == pytest.approx(matrices + rest, rel=1e-3)
 
 
 def test_a_token_has_keys_and_values_in_each_layer() -> None:

@@ -80,7 +80,7 @@ def test_replies_take_a_cache_and_logits() -> None:
     sampled = Decoded((20,) * 4, 8, Sampling(max_new_tokens=100), None)
     made = plan_of(Policy(scratch=SCRATCH), work=replace(ROWS, evaluated=(sampled,)))
     phase = next(each for each in made.phases if each.name == "evaluation")
-    rest = made.kept.networks + made.kept.moments
+    rest = made.resident.networks + made.resident.moments
     # 32 sequences of 120 tokens at least, whose keys and values have 256 bytes a token
     assert phase.bytes - rest > 32 * 120 * made.sizes.token
 
