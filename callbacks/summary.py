@@ -21,8 +21,11 @@ from slm_math.callbacks.console import console_of
 from slm_math.callbacks.export import ExportHF
 from slm_math.callbacks.stop_reason import shortest
 from slm_math.data.gsm8k import GSM8K
+from slm_math.modules.base import PolicyModule
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.step_metrics import peak_memory
+from slm_math.planning.first_step import first_step_line
+from slm_math.planning.process import resident
 
 MANY = 10  # steps whose mean is shown
 SECONDS = "train/seconds/"
@@ -53,9 +56,13 @@ class Curve:
 
 
 class Summary(L.Callback):
-    """Prints a summary when `fit` ends by itself: after its last step, or at a limit."""
+    """Prints what the first step took beside its plan, and a summary when `fit` ends by itself:
+    after its last step, or at a limit.
+    """
 
     def __init__(self) -> None:
+        self._idle = 0  # bytes of the process without a model
+        self._step_began = 0.0
         self._reset()
 
     def _reset(self) -> None:
@@ -66,11 +73,25 @@ class Summary(L.Callback):
         self._first: dict[str, float] = {}  # agent -> its first accuracy
         self._steps = 0
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._idle = resident()  # data is read by now, and no model is loaded
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._reset()
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._step_began = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *step: Any
+    ) -> None:
         self._steps += 1
+        if self._steps == 1 and trainer.is_global_zero and isinstance(pl_module, PolicyModule):
+            _, batch, _ = step  # outputs, batch and its number
+            took = time.perf_counter() - self._step_began
+            most = int(peak_memory(pl_module.device) * 2**30)
+            line = first_step_line(pl_module, batch.items, idle=self._idle, seconds=took, peak=most)
+            console_of(trainer).print(Text(line), soft_wrap=True)
         logged = trainer.callback_metrics
         for name, curve in self._curves.items():
             if name in logged:

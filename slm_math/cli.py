@@ -95,7 +95,9 @@ def _run(arguments: list[str]) -> None:
     arguments = [arguments[0], *with_nulls(arguments[1:])]
     sys.path.append(os.getcwd())  # configs may name classes of the user's project
     try:
-        if arguments[0] in COMMANDS:
+        if arguments[0] == "plan" and not {"-h", "--help"} & {*arguments}:
+            _plan(arguments[1:])
+        elif arguments[0] in COMMANDS:
             _command(arguments[0], arguments[1:])
         else:
             _training(arguments)
@@ -156,6 +158,29 @@ def _command(name: str, arguments: list[str]) -> None:
 
         configuration.set(json.loads(parser.dump(parsed, format="json", skip_none=False)))
     function(**vars(parser.instantiate_classes(parsed)))
+
+
+def _plan(arguments: list[str]) -> None:
+    """`plan` takes the options of `fit`, and two of its own."""
+    from slm_math.config_files import arguments_with_new_names
+    from slm_math.early import refuse
+    from slm_math.parsing import RENAMED, classes_first
+
+    device, as_json, rest = None, False, []
+    remaining = deque(arguments)
+    while remaining:
+        name, equals, value = remaining.popleft().partition("=")
+        if name == "--device":
+            device = value if equals else remaining.popleft() if remaining else ""
+        elif name == "--json":
+            as_json = value != "false"
+        else:
+            rest.append(name + equals + value)
+    rest = arguments_with_new_names(rest, RENAMED)
+    refuse("fit", rest, RENAMED, begins=False)
+    from slm_math.plan_command import run_plan
+
+    run_plan(classes_first(rest), device, as_json)
 
 
 def _as_lists(arguments: list[str], names: tuple[str, ...]) -> list[str]:

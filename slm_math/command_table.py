@@ -10,6 +10,10 @@ TRAINING = {
 }
 # command -> (the function that runs it, what it does); the options are those of the function
 COMMANDS = {
+    "plan": (
+        "slm_math.plan_command:plan",
+        "predict memory and time of a training run, before it starts",
+    ),
     "eval": ("slm_math.evaluation.command:evaluate", "evaluate agents with any model or endpoint"),
     "solve": ("slm_math.solving.command:solve", "run an agent on one problem, or chat"),
     "serve-agent": (
@@ -91,6 +95,7 @@ FLAGS = {
     "grade": ("--verify", "--last_number"),
     "export": ("--merge",),
     "solve": ("--interactive", "--json"),
+    "plan": ("--json",),
     "build-data": ("--balance",),
 }  # options that need no value to be true
 # command -> the options that take all values that follow

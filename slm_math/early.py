@@ -57,10 +57,12 @@ class Setting:
     may_be_short: bool = False
 
 
-def refuse(command: str, arguments: list[str], renamed: dict[str, str]) -> None:
+def refuse(
+    command: str, arguments: list[str], renamed: dict[str, str], begins: bool = True
+) -> None:
     """Raises ValueError for the arguments of a training command that are certainly wrong.
 
-    `renamed` are old names of options.
+    `renamed` are old names of options; `begins` says that a run begins, in a root of its own.
     """
     settings = list(_settings(arguments, renamed))
     words = [word for setting in settings for word in _class_paths(setting.value)]
@@ -68,7 +70,7 @@ def refuse(command: str, arguments: list[str], renamed: dict[str, str]) -> None:
     check = _Check(command, settings, own_classes=bool(named - {OURS, "lightning", "torch"}))
     for setting in settings:
         check.setting(setting)
-    refuse_paths(command, settings)
+    refuse_paths(command, settings, begins)
 
 
 def _settings(arguments: list[str], renamed: dict[str, str]) -> Iterator[Setting]:

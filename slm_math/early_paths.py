@@ -20,9 +20,9 @@ _UNKNOWN = object()  # nothing is certain of a value
 _OTHERWISE = ("print_config", "help", "fast_dev_run", "fit", "validate", "test", "predict")
 
 
-def refuse_paths(command: str, settings: Sequence[Any]) -> None:
+def refuse_paths(command: str, settings: Sequence[Any], begins: bool = True) -> None:
     """Raises ValueError or FileNotFoundError for the paths of a training command's settings (of
-    `early`) that are certainly wrong.
+    `early`) that are certainly wrong, and if a run `begins`, for its root.
     """
     from_environment = any(name.startswith(f"SLM_MATH_{command.upper()}__") for name in os.environ)
     if from_environment or any(_mentions(settings, name) for name in _OTHERWISE):
@@ -32,7 +32,7 @@ def refuse_paths(command: str, settings: Sequence[Any]) -> None:
         if isinstance(path, str) and path.lower() not in NOTHING:
             check_exists(path)
     _refuse_data(settings)
-    if command == "fit":
+    if command == "fit" and begins:
         _refuse_root(settings)
 
 

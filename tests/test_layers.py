@@ -28,7 +28,7 @@ LAYERS = [
     {"modules", "checkpoint_files"},
     {"evaluation", "synthesis"},
     {"grading", "report"},
-    {"solving", "watching"},
+    {"solving", "watching", "planning"},
     {
         *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
         *("early_paths", "shipped"),
@@ -41,6 +41,7 @@ LAYERS = [
         "doctor",
         "eval_options",
         "exporting",
+        "plan_command",
         "run_loggers",
         "training",
         "resuming",

@@ -123,7 +123,7 @@ def check_prompts(
         images = task.problem.images
         if not (context or images):
             continue
-        requests = _first_requests(agent, task.problem)
+        requests = first_requests(agent, task.problem)
         if images:
             check_sight(task.problem, chat)
             check_shown(agent, task.problem, requests)
@@ -143,7 +143,7 @@ def check_prompts(
     return long
 
 
-def _first_requests(agent: Agent, problem: Problem) -> list[Generate]:
+def first_requests(agent: Agent, problem: Problem) -> list[Generate]:
     """The first requests of a workflow for replies; [] if it needs something else before."""
     workflow = agent.solve(problem)
     effects = next(workflow, [])

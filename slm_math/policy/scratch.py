@@ -79,11 +79,19 @@ class Scratch:
         return model
 
     def _made(self, tokenizer: Any) -> Any:
-        from transformers import Qwen2Config, Qwen2ForCausalLM
+        from transformers import Qwen2ForCausalLM
 
         if self.vision != "none":
             return scratch_vision.make(self, tokenizer)
-        config = Qwen2Config(
+        return Qwen2ForCausalLM(self.config(tokenizer))
+
+    def config(self, tokenizer: Any) -> Any:
+        """The config of the model."""
+        from transformers import Qwen2Config
+
+        if self.vision != "none":
+            return scratch_vision.config_of(self, tokenizer)
+        return Qwen2Config(
             vocab_size=len(tokenizer),
             hidden_size=self.hidden,
             num_hidden_layers=self.layers,
@@ -97,7 +105,6 @@ class Scratch:
             eos_token_id=tokenizer.eos_token_id,
             bos_token_id=None,
         )
-        return Qwen2ForCausalLM(config)
 
 
 @cache

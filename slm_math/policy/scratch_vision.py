@@ -57,7 +57,7 @@ def make(scratch: Sizes, tokenizer: Any) -> Any:
     """The model with random weights, whose `sight` is not set."""
     import transformers
 
-    config = _config(scratch, tokenizer)
+    config = config_of(scratch, tokenizer)
     return getattr(transformers, _NAMES[scratch.vision] + "ForConditionalGeneration")(config)
 
 
@@ -67,7 +67,7 @@ def sight(scratch: Sizes, tokenizer: Any, max_pixels: int | None = None) -> Sigh
 
     from slm_math.policy.sight import Sight
 
-    config = _config(scratch, tokenizer)
+    config = config_of(scratch, tokenizer)
     if scratch.vision == "idefics3":
         edge = {"longest_edge": TILE}
         processor: Any = Idefics3ImageProcessorPil(
@@ -88,7 +88,8 @@ _NAMES: Mapping[str, str] = {
 }
 
 
-def _config(scratch: Sizes, tokenizer: Any) -> Any:
+def config_of(scratch: Sizes, tokenizer: Any) -> Any:
+    """The config of the model."""
     import transformers
 
     size = scratch.hidden // scratch.heads

@@ -1,0 +1,90 @@
+"""`slm-math plan` on configs that need no download, its errors, and what `fit` says of a plan."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from slm_math.cli import run
+from slm_math.planning.devices import DEVICES
+
+FAST = ["--config=fast", "--torch_threads=1"]
+ANY = pytest.CaptureFixture[str]
+
+
+def said_by(capsys: ANY, *arguments: str) -> tuple[int, str, str]:
+    """The exit status of a plan, and what it says on stdout and stderr."""
+    status = 0
+    try:
+        run(["plan", *arguments])
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    streams = capsys.readouterr()
+    return status, streams.out, streams.err
+
+
+@pytest.mark.parametrize(
+    "config", ["quickstart/sft", "sft/lora", "grpo/dapo", "quickstart/vision_sft"]
+)
+def test_a_shipped_config_has_a_plan(config: str, capsys: ANY) -> None:
+    base = ["--config=grpo/solver"] if config == "grpo/dapo" else []
+    scratch = [] if config == "quickstart/vision_sft" else FAST
+    plain = ["--config", '{"model": {"policy": {"lora": null}}}'] if config == "sft/lora" else []
+    status, out, err = said_by(
+        capsys, *base, f"--config={config}", *scratch, *plain, "--device=cpu", "--json"
+    )
+    assert status == 0, err
+    plan = json.loads(out)
+    assert plan["fits"]
+    assert plan["peak_bytes"] == max(phase["bytes"] for phase in plan["phases"])
+    assert plan["tokens_per_step"] > 0
+
+
+def test_a_plan_fits_80_columns_and_names_its_source(capsys: ANY) -> None:
+    status, out, _ = said_by(capsys, "--config=quickstart/sft", *FAST, "--device", "h200")
+    assert status == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "of the data sheet, never measured here" in " ".join(out.split())
+    assert "it fits" in out
+
+
+def test_what_does_not_fit_is_changed(capsys: ANY) -> None:
+    # 64 rows of 512 tokens, of 200 layers: more than 24 GB of activations
+    large = "{hidden: 1024, layers: 48, heads: 16, ffn: 4096}"
+    status, out, err = said_by(
+        capsys,
+        *("--config=quickstart/sft", "--config=fast", f"--model.policy.scratch={large}"),
+        *("--data.batch_size=64", "--model.tokens_per_batch=16384", "--device=4090", "--json"),
+    )
+    assert status == 0, err
+    plan = json.loads(out)
+    assert not plan["fits"]
+    peaks = [plan["peak_bytes"], *(change["peak_bytes"] for change in plan["changes"])]
+    assert peaks == sorted(peaks, reverse=True)
+    assert len(peaks) > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--device=tpu"], f"--device tpu: it is one of {', '.join(DEVICES)}"),
+        (["--model.optim.lrr=1"], "there is no option model.optim.lrr: did you mean lr?"),
+        (["--model.policy={path: ./nowhere}"], "model path ./nowhere does not exist"),
+        (["--trainer.precision=16-true"], "trainer.precision 16-true is not supported"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], error: str, capsys: ANY) -> None:
+    status, out, err = said_by(capsys, "--config=quickstart/sft", *arguments)
+    assert (status, out) == (2, "")
+    assert error in err
+    assert len(err.splitlines()) == 1
+
+
+def test_fit_says_what_its_first_step_took_beside_the_plan(capsys: ANY, tmp_path: Path) -> None:
+    options = ["--config=quickstart/sft", *FAST, f"--trainer.default_root_dir={tmp_path}"]
+    run(["fit", *options, "--config", '{"trainer": {"callbacks": null}}'])
+    [line] = [each for each in capsys.readouterr().out.splitlines() if "first step" in each]
+    assert re.fullmatch(
+        r"first step: [\d.e-]+ s \(plan [\d.e-]+\), peak memory \d+ MiB \(plan \d+\)", line.strip()
+    )
