@@ -21,6 +21,8 @@ from slm_math.command_table import (
     POSITIONAL,
     RUNS_AGENTS,
     TRAINING,
+    example,
+    usage,
 )
 from slm_math.stopping import Stopped, say, stoppable
 
@@ -43,24 +45,6 @@ USER_ERRORS = {
     "AuthenticationError",
     "YAMLError",
 }
-
-
-def usage() -> str:
-    width = max(map(len, [*TRAINING, *COMMANDS]))
-    lines = ["usage: slm-math COMMAND [--config FILE ...] [--any.option VALUE ...]", ""]
-    lines += [f"  {name:{width}}  {text}" for name, text in TRAINING.items()]
-    lines += [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    lines += [
-        "",
-        "slm-math COMMAND --help lists the options of a command; --print_config prints its "
-        "configuration.",
-    ]
-    lines += [
-        "The environment sets options, too: SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2 for fit, "
-        "SLM_MATH_EVAL_SAMPLES=4",
-        "for eval; a dot in an option is two underscores.",
-    ]
-    return "\n".join(lines)
 
 
 def run(arguments: list[str] | None = None) -> None:
@@ -89,6 +73,9 @@ def _run(arguments: list[str]) -> None:
         return
     if arguments[0] not in TRAINING and arguments[0] not in COMMANDS:
         fail(f"there is no command {arguments[0]!r}; slm-math --help lists them")
+    if {"-h", "--help"} & set(arguments):
+        # before what takes seconds to import
+        print(f"example: {example(arguments[0])}", end="\n\n", flush=True)
     from slm_math.messages import short
     from slm_math.parsing import with_nulls
 

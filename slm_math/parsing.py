@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
+from slm_math.command_table import form
 from slm_math.config_files import ConfigFile, environment_with_new_names
 from slm_math.messages import short
 from slm_math.visible import visible
@@ -128,7 +129,7 @@ def command_parser(function: Callable[..., Any], name: str) -> Parser:
     """The parser of a command, from the signature and the docstring of its function."""
     kind = EvalParser if name == "eval" else Parser
     variables = f"{ENV_PREFIX}_{name.upper().replace('-', '_')}"
-    parser = kind(prog=f"slm-math {name}", default_env=True, env_prefix=variables)
+    parser = kind(prog=f"slm-math {name}", usage=form(name), default_env=True, env_prefix=variables)
     takes_config = "config" in function.__annotations__
     if not takes_config:
         parser.add_argument(

@@ -31,12 +31,11 @@ LAYERS = [
     {"solving"},
     {
         *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
-        *("early_paths", "shipped"),
+        *("early_paths", "shipped", "command_table"),
     },
     {"exports"},
     {
         "cli",
-        "command_table",
         "commands",
         "doctor",
         "eval_options",
