@@ -63,7 +63,7 @@ def run(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return
     if arguments[0] == "--version":
@@ -72,7 +72,7 @@ def _run(arguments: list[str]) -> None:
         print(__version__)
         return
     if arguments[0] not in TRAINING and arguments[0] not in COMMANDS:
-        fail(f"there is no command {arguments[0]!r}; slm-math --help lists them")
+        fail(_no_command(arguments[0]))
     if {"-h", "--help"} & set(arguments):
         # before what takes seconds to import
         print(f"example: {example(arguments[0])}", end="\n\n", flush=True)
@@ -104,6 +104,20 @@ def _run(arguments: list[str]) -> None:
         notes = getattr(error, "__notes__", [])  # whose code it was: an agent, a reward
         hint = "; SLM_MATH_TRACEBACK=1 shows where" if notes else ""
         fail(short(str(error)) + "".join(f" ({note}{hint})" for note in notes[:1]))
+
+
+# words of other tools -> the command
+_COMMANDS_ELSEWHERE = {"train": "fit", "evaluate": "eval", "chat": "solve", "score": "grade"}
+
+
+def _no_command(name: str) -> str:
+    from slm_math.spelling import meant, similar
+
+    if name.startswith("-"):
+        return f"the command comes before its options: {example('fit')}"
+    elsewhere = meant([_COMMANDS_ELSEWHERE[name]] if name in _COMMANDS_ELSEWHERE else [])
+    hint = elsewhere or similar(name, [*TRAINING, *COMMANDS])
+    return f"there is no command {name!r}{hint or ';'} slm-math --help lists them"
 
 
 def fail(message: str) -> None:

@@ -1,4 +1,4 @@
-"""The commands of `slm-math`: what runs them, how their options are given, and an example of each."""
+"""The commands of `slm-math`: what runs them, how their options are given, an example of each."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
-from slm_math.command_table import form
+from slm_math.command_table import TRAINING, form
 from slm_math.config_files import ConfigFile, environment_with_new_names
 from slm_math.messages import short
 from slm_math.visible import visible
@@ -56,7 +56,10 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:  # the parser of a class inside; the outer one says where it is
             super().error(message, ex)
-        shown = visible(short(message, getattr(self, "args", ())))
+        arguments = getattr(self, "args", None) or [""]
+        # the parser of training has the command among its arguments
+        command = arguments[0] if arguments[0] in TRAINING else self.prog.split()[-1]
+        shown = visible(short(message, arguments, command))
         print(f"slm-math: error: {shown}", file=sys.stderr)
         sys.exit(2)
 

@@ -31,7 +31,8 @@ LAYERS = [
     {"solving"},
     {
         *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
-        *("early_paths", "shipped", "command_table"),
+        *("early_paths", "shipped", "command_table", "named_classes"),
+        *("option_names", "settings", "spelling"),
     },
     {"exports"},
     {
