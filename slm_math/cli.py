@@ -71,6 +71,11 @@ def _run(arguments: list[str]) -> None:
 
         print(__version__)
         return
+    if arguments[0] == "__complete":  # the script of a shell asks
+        from slm_math.completing import complete
+
+        print("\n".join(complete(arguments[1:])))
+        return
     if arguments[0] not in TRAINING and arguments[0] not in COMMANDS:
         fail(_no_command(arguments[0]))
     if {"-h", "--help"} & set(arguments):

@@ -59,6 +59,10 @@ COMMANDS = {
         "slm_math.shipped:configs",
         "list, print or copy the configs that come with slm-math",
     ),
+    "completion": (
+        "slm_math.completing:completion",
+        "print what makes a shell complete commands and options",
+    ),
     "doctor": ("slm_math.doctor:doctor", "check what works on this machine"),
     "download": (
         "slm_math.commands:download",
@@ -87,6 +91,7 @@ EXAMPLES = {
     "build-data": "drafts runs/eval --out data/drafts",
     "sandbox": "--port 8040",
     "configs": "sft/lora --copy",
+    "completion": "bash",
     "doctor": "",
     "download": "--config sft/lora",
 }
@@ -96,7 +101,7 @@ GROUPS = {
     "evaluate": ("eval", "grade", "results", "compare", "report"),
     "use a model": ("solve", "serve-agent", "export", "check-export"),
     "make and check data": ("generate-cot", "build-data", "tag", "check-data", "overlap"),
-    "set up": ("configs", "download", "doctor", "sandbox"),
+    "set up": ("configs", "download", "doctor", "sandbox", "completion"),
 }
 FIRST = {
     "slm-math doctor": "what works on this machine",
@@ -111,6 +116,7 @@ a dot in an option is two underscores."""
 # command -> the options that its positional arguments fill; a star takes all that are left
 POSITIONAL = {
     "configs": "name",
+    "completion": "shell",
     "solve": "problem",
     "export": "checkpoint",
     "check-export": "folder",

@@ -24,7 +24,12 @@ def known_classes(slot: Slot) -> set[str]:
     """The short names of the classes that a slot takes."""
     bases = {cls.name for cls in slot.classes}
     known: set[str] = set()
-    for place in [*_PLACES, "slm_math.training"] if bases else ["slm_math.callbacks"]:
+    places = [*_PLACES, "slm_math.training"] if bases else ["slm_math.callbacks"]
+    # all classes of these are in the package of their base; the others take longer to read
+    if bases <= {"Agent", "Reward", "Source"}:
+        rooms = {".".join(cls.module.split(".")[:2]) for cls in slot.classes}
+        places = [place for place in places if place in rooms] or places
+    for place in places:
         module = read(place)
         for name in module.imported if module else ():
             found = signature(f"{place}.{name}")

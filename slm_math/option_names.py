@@ -18,15 +18,18 @@ OF_TRAINING = (
     *("config", "ckpt_path", "seed_everything", "torch_threads"),
     *("trainer", "model", "data", "eval"),
 )
+WITH_OPTIONS = ("trainer", "model", "data", "eval")
 DEPTH = 6  # of options in options
 
 # option, as the parts of its name -> the classes that stand there
 Classes = Mapping[tuple[str, ...], Collection[str]]
 
 
-def option_names(command: str, classes: Classes | None = None) -> dict[str, Option | None]:
+def option_names(
+    command: str, classes: Classes | None = None, section: str = ""
+) -> dict[str, Option | None]:
     """All options of a command with their types; those of classes that stand for others only where
-    `classes` names them.
+    `classes` names them. With the `section` of a training command only those inside it.
     """
     names: dict[str, Option | None] = {"config": None}
     classes = classes or {}
@@ -38,12 +41,12 @@ def option_names(command: str, classes: Classes | None = None) -> dict[str, Opti
     if command not in TRAINING:
         return names
     names |= dict.fromkeys(OF_TRAINING)
-    for section, path in (("trainer", TRAINER), ("eval", CALLBACK)):
-        found = signature(path)
-        _add_class(names, found, (section,), {} if section == "trainer" else classes)
-    for section, defaults in SECTIONS.items():
-        for name in classes.get((section,)) or defaults:
-            _add_class(names, find_class(name), (section,), classes)
+    for at, path in (("trainer", TRAINER), ("eval", CALLBACK)):
+        if section in ("", at):
+            _add_class(names, signature(path), (at,), {} if at == "trainer" else classes)
+    for at, defaults in SECTIONS.items():
+        for name in classes.get((at,)) or defaults if section in ("", at) else ():
+            _add_class(names, find_class(name), (at,), classes)
     return names
 
 

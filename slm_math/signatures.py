@@ -24,6 +24,7 @@ class Module:
     functions: dict[str, ast.FunctionDef]
     imported: dict[str, tuple[str, str]]  # name -> module, name there
     other: frozenset[str]  # variables and modules
+    literals: dict[str, ast.expr]  # names of Literal[...]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def read(name: str) -> Module | None:
     functions: dict[str, ast.FunctionDef] = {}
     imported: dict[str, tuple[str, str]] = {}
     other: set[str] = set()
+    literals: dict[str, ast.expr] = {}
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for node in _statements(ast.parse(file.read_bytes()).body):
         if isinstance(node, ast.ClassDef):
@@ -91,8 +93,15 @@ def read(name: str) -> Module | None:
             functions[node.name] = node
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            other |= {each.id for each in targets if isinstance(each, ast.Name)}
-    return Module(name, classes, functions, imported, frozenset(other))
+            names = {each.id for each in targets if isinstance(each, ast.Name)}
+            other |= names
+            if node.value is not None and _is_literal(node.value):
+                literals |= dict.fromkeys(names, node.value)
+    return Module(name, classes, functions, imported, frozenset(other), literals)
+
+
+def _is_literal(node: ast.expr) -> bool:
+    return isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "Literal"
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -206,6 +215,23 @@ def function_options(path: str) -> dict[str, Option]:
         each.arg: Option(each.annotation, module)
         for each in [*arguments.args, *arguments.kwonlyargs]
     }
+
+
+def choices_of(option: Option) -> list[str]:
+    """The values of the Literals in the type of an option, also of one that has a name."""
+    found: list[str] = []
+    for node in ast.walk(option.annotation) if option.annotation else ():
+        literal: ast.expr | None = None
+        if isinstance(node, ast.expr) and _is_literal(node):
+            literal = node
+        elif isinstance(node, ast.Name):
+            place, name = option.module.imported.get(node.id, (option.module.name, node.id))
+            module = read(place) if place.startswith(OURS) else None
+            literal = module.literals.get(name) if module else None
+        if literal is not None:
+            constants = (each for each in ast.walk(literal) if isinstance(each, ast.Constant))
+            found += [str(each.value) for each in constants]
+    return found
 
 
 def parameters(path: str, method: str) -> set[str] | None:

@@ -32,7 +32,7 @@ LAYERS = [
     {
         *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
         *("early_paths", "shipped", "command_table", "named_classes"),
-        *("option_names", "settings", "spelling"),
+        *("option_names", "settings", "spelling", "completing"),
     },
     {"exports"},
     {
