@@ -21,6 +21,8 @@ from slm_math.command_table import (
     POSITIONAL,
     RUNS_AGENTS,
     TRAINING,
+    example,
+    usage,
 )
 from slm_math.stopping import Stopped, say, stoppable
 
@@ -45,24 +47,6 @@ USER_ERRORS = {
 }
 
 
-def usage() -> str:
-    width = max(map(len, [*TRAINING, *COMMANDS]))
-    lines = ["usage: slm-math COMMAND [--config FILE ...] [--any.option VALUE ...]", ""]
-    lines += [f"  {name:{width}}  {text}" for name, text in TRAINING.items()]
-    lines += [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    lines += [
-        "",
-        "slm-math COMMAND --help lists the options of a command; --print_config prints its "
-        "configuration.",
-    ]
-    lines += [
-        "The environment sets options, too: SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2 for fit, "
-        "SLM_MATH_EVAL_SAMPLES=4",
-        "for eval; a dot in an option is two underscores.",
-    ]
-    return "\n".join(lines)
-
-
 def run(arguments: list[str] | None = None) -> None:
     """Runs one command. Errors that the user can correct are printed in one or two lines; with
     SLM_MATH_TRACEBACK=1 they come with a traceback. Signals and a closed output stop a command, and
@@ -79,7 +63,7 @@ def run(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return
     if arguments[0] == "--version":
@@ -87,8 +71,16 @@ def _run(arguments: list[str]) -> None:
 
         print(__version__)
         return
+    if arguments[0] == "__complete":  # the script of a shell asks
+        from slm_math.completing import complete
+
+        print("\n".join(complete(arguments[1:])))
+        return
     if arguments[0] not in TRAINING and arguments[0] not in COMMANDS:
-        fail(f"there is no command {arguments[0]!r}; slm-math --help lists them")
+        fail(_no_command(arguments[0]))
+    if {"-h", "--help"} & set(arguments):
+        # before what takes seconds to import
+        print(f"example: {example(arguments[0])}", end="\n\n", flush=True)
     from slm_math.messages import short
     from slm_math.parsing import with_nulls
 
@@ -119,6 +111,20 @@ def _run(arguments: list[str]) -> None:
         notes = getattr(error, "__notes__", [])  # whose code it was: an agent, a reward
         hint = "; SLM_MATH_TRACEBACK=1 shows where" if notes else ""
         fail(short(str(error)) + "".join(f" ({note}{hint})" for note in notes[:1]))
+
+
+# words of other tools -> the command
+_COMMANDS_ELSEWHERE = {"train": "fit", "evaluate": "eval", "chat": "solve", "score": "grade"}
+
+
+def _no_command(name: str) -> str:
+    from slm_math.spelling import meant, similar
+
+    if name.startswith("-"):
+        return f"the command comes before its options: {example('fit')}"
+    elsewhere = meant([_COMMANDS_ELSEWHERE[name]] if name in _COMMANDS_ELSEWHERE else [])
+    hint = elsewhere or similar(name, [*TRAINING, *COMMANDS])
+    return f"there is no command {name!r}{hint or ';'} slm-math --help lists them"
 
 
 def fail(message: str) -> None:

@@ -1,4 +1,4 @@
-"""The commands of `slm-math`: what runs them, and how their options are given."""
+"""The commands of `slm-math`: what runs them, how their options are given, an example of each."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ TRAINING = {
 COMMANDS = {
     "plan": (
         "slm_math.plan_command:plan",
-        "predict memory and time of a training run, before it starts",
+        "predict memory and time of a run before it starts",
     ),
     "eval": ("slm_math.evaluation.command:evaluate", "evaluate agents with any model or endpoint"),
     "solve": ("slm_math.solving.command:solve", "run an agent on one problem, or chat"),
     "serve-agent": (
         "slm_math.solving.serve:serve_agent",
-        "serve an agent as the model of an OpenAI-compatible endpoint",
+        "serve an agent as an OpenAI-compatible endpoint",
     ),
     "generate-cot": (
         "slm_math.synthesis.command:generate_cot",
-        "make a data set of worked solutions by trying teacher models in turn",
+        "make worked solutions by trying teacher models in turn",
     ),
     "export": ("slm_math.exporting:export", "make a model folder of a training checkpoint"),
     "check-export": (
         "slm_math.exporting:check_export",
-        "check an exported model against its certificate, in a fresh process",
+        "check a model against its certificate, in a fresh process",
     ),
     "grade": ("slm_math.commands:grade_file", "grade saved completions, or verify verdicts"),
     "results": ("slm_math.commands:results", "print the results of evaluations"),
     "compare": (
         "slm_math.evaluation.compare_table:compare_runs",
-        "compare evaluations problem by problem: paired difference, McNemar, flipped problems",
+        "compare evaluations problem by problem, paired",
     ),
     "report": (
         "slm_math.report:report",
-        "write an HTML report of evaluations, with plots and all transcripts",
+        "write an HTML report: curves, plots, all transcripts",
     ),
     "watch": (
         "slm_math.watching.serve:watch",
-        "follow a training run on a page of this machine: curves, rollouts, evaluations",
+        "follow a training run on a page of this machine",
     ),
     "overlap": (
         "slm_math.evaluation.overlap_table:overlap_files",
@@ -49,7 +49,7 @@ COMMANDS = {
     ),
     "check-data": (
         "slm_math.evaluation.check_data:check_data",
-        "find what is wrong with a data set: golds, duplicates, lengths, test problems",
+        "find what is wrong with a data set, such as test problems",
     ),
     "tag": (
         "slm_math.evaluation.tag:tag",
@@ -57,7 +57,7 @@ COMMANDS = {
     ),
     "build-data": (
         "slm_math.synthesis.building:build_data",
-        "build data to train on from evaluations: drafts, corrections, trajectories, preferences",
+        "build data to train on from evaluations",
     ),
     "sandbox": (
         "slm_math.sandbox.serve:serve",
@@ -67,15 +67,66 @@ COMMANDS = {
         "slm_math.shipped:configs",
         "list, print or copy the configs that come with slm-math",
     ),
+    "completion": (
+        "slm_math.completing:completion",
+        "print what makes a shell complete commands and options",
+    ),
     "doctor": ("slm_math.doctor:doctor", "check what works on this machine"),
     "download": (
         "slm_math.commands:download",
-        "download the models and data sets that configs name, for offline use",
+        "download the models and data sets that configs name",
     ),
 }
+# what a newcomer wants of each command; --help begins with it, a test parses it
+EXAMPLES = {
+    "fit": "--config sft/lora --model.policy.path Qwen/Qwen2.5-0.5B",
+    "validate": "--config sft/lora --ckpt_path last",
+    "test": "--config sft/lora --ckpt_path last",
+    "predict": "--config sft/lora --ckpt_path last",
+    "plan": "--config sft/lora --device h100",
+    "eval": "--config eval/gsm8k --agents.one SingleShot --limit 200",
+    "solve": '"What is 15 % of 80?" --model runs/sft-lora/export',
+    "serve-agent": "--model runs/sft-lora/export --agent MajorityVote",
+    "generate-cot": "--config cot/gsm8k --limit 100",
+    "export": "runs/sft-lora/checkpoints/last.ckpt --out models/sft",
+    "check-export": "runs/sft-lora/export",
+    "grade": "completions.jsonl",
+    "results": "runs/eval",
+    "compare": "runs/eval/single_shot runs/eval/code_feedback",
+    "report": "runs/sft-lora",
+    "watch": "runs/sft-lora",
+    "overlap": "train.jsonl GSM8K:test",
+    "check-data": "train.jsonl --against GSM8K:test",
+    "tag": "runs/eval --out tags.jsonl",
+    "build-data": "drafts runs/eval --out data/drafts",
+    "sandbox": "--port 8040",
+    "configs": "sft/lora --copy",
+    "completion": "bash",
+    "doctor": "",
+    "download": "--config sft/lora",
+}
+# the commands as the help shows them; one that is in no group is under the last heading
+GROUPS = {
+    "train": ("plan", "fit", "watch", "validate", "test", "predict"),
+    "evaluate": ("eval", "grade", "results", "compare", "report"),
+    "use a model": ("solve", "serve-agent", "export", "check-export"),
+    "make and check data": ("generate-cot", "build-data", "tag", "check-data", "overlap"),
+    "set up": ("configs", "download", "doctor", "sandbox", "completion"),
+}
+FIRST = {
+    "slm-math doctor": "what works on this machine",
+    "slm-math fit --config sft/full --config fast": "train a toy in seconds",
+    "slm-math report runs/sft-full": "see what it did",
+}
+AFTER = """\
+slm-math COMMAND --help begins with an example and lists all options, and
+--print_config shows a configuration. The environment sets options, too:
+SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2 for fit, SLM_MATH_EVAL_SAMPLES=4 for eval;
+a dot in an option is two underscores."""
 # command -> the options that its positional arguments fill; a star takes all that are left
 POSITIONAL = {
     "configs": "name",
+    "completion": "shell",
     "solve": "problem",
     "export": "checkpoint",
     "check-export": "folder",
@@ -105,3 +156,32 @@ LISTS = {
     "solve": ("--image",),
 }
 OPTIONAL = {"configs": ("--copy",)}  # options whose value may be left out
+
+
+def example(command: str) -> str:
+    """A command line that shows what a command is for."""
+    return f"slm-math {command} {EXAMPLES.get(command, '')}".rstrip()
+
+
+def form(command: str) -> str:
+    """How a command is written: its positional arguments, in capitals, and its options."""
+    names = POSITIONAL.get(command, "").split()
+    words = [f"[{n[:-1].upper()} ...]" if n.endswith("*") else n.upper() for n in names]
+    if command in TRAINING:
+        words = ["--config FILE ..."]
+    return " ".join(["slm-math", command, *words, "[--option VALUE ...]"])
+
+
+def usage() -> str:
+    """What `slm-math --help` says."""
+    texts = TRAINING | {name: text for name, (_, text) in COMMANDS.items()}
+    grouped = {name for names in GROUPS.values() for name in names}
+    groups = dict(GROUPS)
+    *_, last = groups
+    groups[last] += tuple(name for name in texts if name not in grouped)
+    width = max(map(len, texts))
+    lines = ["usage: slm-math COMMAND [--config FILE ...] [--option VALUE ...]", "", "first:"]
+    lines += [f"  {command:47} {purpose}" for command, purpose in FIRST.items()]
+    for title, names in groups.items():
+        lines += ["", f"{title}:", *(f"  {name:{width}}  {texts[name]}" for name in names)]
+    return "\n".join([*lines, "", AFTER])

@@ -5,56 +5,28 @@ not certain is left to the parser of the command.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
-from slm_math.config_files import load, with_new_names
 from slm_math.early_paths import refuse_paths
-from slm_math.messages import similar
-from slm_math.shipped import config_file, is_text
-from slm_math.signatures import (
-    OURS,
-    ROOT,
-    Signature,
-    Slot,
-    has_name,
-    parameters,
-    read,
-    signature,
-    slot_of,
-)
+from slm_math.named_classes import SUBCLASSED, find_class, is_defined, known_classes
+from slm_math.option_names import TRAINER, option_names
+from slm_math.settings import CLASS, Setting, class_names, classes_by_path, settings_of, with_place
+from slm_math.signatures import OURS, Signature, Slot, has_name, parameters, signature, slot_of
+from slm_math.spelling import nearest_option, similar
 
-_TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
 _OF_LIGHTNING = {"self", "model", "datamodule", "train_dataloaders", "val_dataloaders"}
 _ALWAYS = {
     *("c", "config", "help", "print_config", "seed_everything", "torch_threads"),
     *("fit", "validate", "test", "predict"),  # sections of a config for all commands
-    *("optimizer", "lr_scheduler"),
 }
 _SECTIONS = ("trainer", "model", "data", "eval")
-# where the classes are that a config names by their short names
-_PLACES = ("slm_math.agents", "slm_math.data", "slm_math.rewards", "slm_math.short_names")
-_ALL_PLACES = (*_PLACES, "slm_math.training", "slm_math.callbacks", "lightning.pytorch.callbacks")
 _BASES = {
     "model": "slm_math.modules.base.PolicyModule",
     "data": "slm_math.data.batches.SourceData",
     "eval": "slm_math.callbacks.AgentEval",
 }
-_CLASS = re.compile(r"([a-z_]\w*\.)*[A-Z]\w*")
 _SKIPPED = ("dict_kwargs", "help")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """An option of a config file or a command line: its path, without `init_args`, its value, and
-    whether its last key may be the beginning of the option's name.
-    """
-
-    path: tuple[str, ...]
-    value: Any
-    may_be_short: bool = False
 
 
 def refuse(
@@ -64,58 +36,16 @@ def refuse(
 
     `renamed` are old names of options; `begins` says that a run begins, in a root of its own.
     """
-    settings = list(_settings(arguments, renamed))
-    words = [word for setting in settings for word in _class_paths(setting.value)]
+    settings = list(settings_of(arguments, renamed))
+    words = [word for setting in settings for word in class_names(setting.value)]
     named = {word.partition(".")[0] for word in words if "." in word}
     check = _Check(command, settings, own_classes=bool(named - {OURS, "lightning", "torch"}))
-    for setting in settings:
-        check.setting(setting)
+    try:
+        for setting in settings:
+            check.setting(setting)
+    except ValueError as error:
+        raise ValueError(with_place(str(error), arguments)) from None
     refuse_paths(command, settings, begins)
-
-
-def _settings(arguments: list[str], renamed: dict[str, str]) -> Iterator[Setting]:
-    """The options of a command line, and those of its config files."""
-    remaining = list(arguments)
-    while remaining:
-        name, equals, value = remaining.pop(0).partition("=")
-        if not name.startswith("-"):
-            continue
-        if not equals:
-            value = remaining.pop(0) if remaining and not remaining[0].startswith("--") else ""
-        if name in ("--config", "-c"):
-            yield from _of_file(value, renamed)
-        elif name.startswith("--"):
-            path = name[2:].removesuffix("+").split(".")
-            parsed: Any = load(value) if value[:1] in ("{", "[") else value
-            yield Setting(_without_marks(path), parsed, may_be_short=True)
-
-
-def _of_file(value: str, renamed: dict[str, str]) -> Iterator[Setting]:
-    text, name = value, None
-    if not is_text(value):
-        file = config_file(value)
-        text, name = file.read_text(encoding="utf-8"), f"config file {file}"
-    content = load(text, name)
-    if isinstance(content, dict):
-        # the command's parser notes old names when it reads the file
-        for key, inner in with_new_names(content, renamed, quietly=True).items():
-            yield Setting((str(key).removesuffix("+"),), inner)
-
-
-def _without_marks(path: list[str]) -> tuple[str, ...]:
-    return tuple(part for part in path if part not in ("init_args", "class_path"))
-
-
-def _class_paths(value: Any) -> Iterator[str]:
-    """What may be names of classes, at any depth."""
-    if isinstance(value, dict):
-        for inner in value.values():
-            yield from _class_paths(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _class_paths(inner)
-    elif isinstance(value, str) and _CLASS.fullmatch(value):
-        yield value
 
 
 class _Check:
@@ -125,29 +55,13 @@ class _Check:
 
     def __init__(self, command: str, settings: list[Setting], own_classes: bool) -> None:
         self.own_classes = own_classes
-        method = parameters(_TRAINER, command)
+        method = parameters(TRAINER, command)
         self.sections = None
         if method is not None:
             self.sections = {*_ALWAYS, *_SECTIONS, *(method - _OF_LIGHTNING)}
-        self.trainer = parameters(_TRAINER, "__init__")
-        self.classes: dict[tuple[str, ...], set[str]] = {}
-        for setting in settings:
-            self._note(setting.path, setting.value)
-
-    def _note(self, path: tuple[str, ...], value: Any) -> None:
-        """Notes which classes stand at a path."""
-        if isinstance(value, str) and _CLASS.fullmatch(value):
-            self.classes.setdefault(path, set()).add(value)
-        elif isinstance(value, list):
-            for inner in value:
-                self._note(path, inner)
-        elif isinstance(value, dict):
-            if isinstance(value.get("class_path"), str):
-                self.classes.setdefault(path, set()).add(value["class_path"])
-            if isinstance(value.get("init_args"), dict):
-                value = value["init_args"]
-            for key, inner in value.items() if isinstance(value, dict) else ():
-                self._note((*path, str(key).removesuffix("+")), inner)
+        self.trainer = parameters(TRAINER, "__init__")
+        self.classes = classes_by_path(settings)
+        self.command = command
 
     def setting(self, setting: Setting) -> None:
         first, *rest = setting.path or ("",)
@@ -156,7 +70,7 @@ class _Check:
         if first in _SECTIONS:
             self._inside(Setting(tuple(rest), setting.value, setting.may_be_short), (first,))
         elif self.sections is not None and not self._is_known(first, self.sections, setting):
-            raise ValueError(f"there is no option {first}{similar(first, self.sections)}")
+            raise self._no_option(".".join(setting.path))
 
     def _inside(self, setting: Setting, at: tuple[str, ...]) -> None:
         """An option of a section, or the whole section."""
@@ -179,7 +93,7 @@ class _Check:
             inner = {str(key).removesuffix("+"): Setting((), v) for key, v in setting.value.items()}
         for name, step in inner.items():
             if self.trainer is not None and not self._is_known(name, self.trainer, setting):
-                raise ValueError(f"there is no option trainer.{name}{similar(name, self.trainer)}")
+                raise self._no_option(f"trainer.{name}")
             if name == "callbacks":
                 slot = Slot(each="list", only_classes=True)
                 self._slot(step, slot, ("trainer", "callbacks"))
@@ -207,7 +121,7 @@ class _Check:
                 key = str(name).removesuffix("+")
                 if key != "init_args":
                     self._slot(Setting((key,), each), slot, at)
-        elif isinstance(value, str) and _CLASS.fullmatch(value):
+        elif isinstance(value, str) and CLASS.fullmatch(value):
             self._class(value, slot, at)
 
     def _classes_at(self, slot: Slot, at: tuple[str, ...]) -> list[Signature | None]:
@@ -216,8 +130,8 @@ class _Check:
         """
         named = self.classes.get(at)
         if named:
-            return [self._found(name) for name in named]
-        if len(slot.classes) == 1 and slot.classes[0].name not in _SUBCLASSED:
+            return [find_class(name) for name in named]
+        if len(slot.classes) == 1 and slot.classes[0].name not in SUBCLASSED:
             return [slot.classes[0]]
         return [None]
 
@@ -229,8 +143,7 @@ class _Check:
         if any(cls is None or cls.is_open for cls in classes) or name in _SKIPPED:
             pass
         elif not self._is_known(name, known, setting):
-            where = ".".join((*at, name))
-            raise ValueError(f"there is no option {where}{similar(name, known)}")
+            raise self._no_option(".".join((*at, name)), known)
         options = [cls.options[name] for cls in classes if cls is not None and name in cls.options]
         if len(options) == 1:
             step = Setting(tuple(rest), setting.value, setting.may_be_short)
@@ -238,7 +151,7 @@ class _Check:
 
     def _class(self, name: Any, slot: Slot, at: tuple[str, ...]) -> Signature | None:
         """The class that a name stands for. Raises ValueError if there certainly is none."""
-        found = self._found(name) if isinstance(name, str) else None
+        found = find_class(name) if isinstance(name, str) else None
         if found is not None or not slot.only_classes or not isinstance(name, str):
             return found
         top = name.partition(".")[0]
@@ -246,27 +159,25 @@ class _Check:
             _refuse_former(name, at)
             return None
         short = name.rpartition(".")[2]
-        if "." not in name and (self.own_classes or _is_defined(short)):
+        if "." not in name and (self.own_classes or is_defined(short)):
             return None
-        known = _known(slot)
+        known = known_classes(slot)
         raise ValueError(
             f"{'.'.join(at)}: there is no class {name}{similar(short, known)} (known: "
             f"{', '.join(sorted(known))}; for a class of your own, its dotted path)"
         )
 
-    def _found(self, name: str) -> Signature | None:
-        if "." in name:
-            return signature(name)
-        found = (signature(f"{place}.{name}") for place in _ALL_PLACES)
-        return next((cls for cls in found if cls is not None), None)
+    def _no_option(self, option: str, beside: Iterable[str] = ()) -> ValueError:
+        """That there is no such option, and which may have been meant; `beside` are those of the
+        same place.
+        """
+        above = option.rpartition(".")[0]
+        names = {*option_names(self.command, self.classes), *(f"{above}.{n}" for n in beside)}
+        return ValueError(f"there is no option {option}{nearest_option(option, names)}")
 
     def _is_known(self, name: str, known: set[str], setting: Setting) -> bool:
         short = setting.may_be_short and any(each.startswith(name) for each in known)
         return name in known or short
-
-
-# classes whose place another one takes; of all others a config gives the options alone
-_SUBCLASSED = ("Agent", "Reward", "Source", "Engine", "PolicyModule", "SourceData", "Sandbox")
 
 
 def _refuse_sampling(setting: Setting) -> None:
@@ -292,25 +203,3 @@ def _refuse_former(name: str, at: tuple[str, ...]) -> None:
             f"{'.'.join(at)}: there is no class {name} any more: write {short}, the name of the "
             f"callback of slm-math (in code, from slm_math.callbacks import {short})"
         )
-
-
-def _known(slot: Slot) -> set[str]:
-    """The short names of the classes that a slot takes."""
-    bases = {cls.name for cls in slot.classes}
-    known: set[str] = set()
-    for place in [*_PLACES, "slm_math.training"] if bases else ["slm_math.callbacks"]:
-        module = read(place)
-        for name in module.imported if module else ():
-            found = signature(f"{place}.{name}")
-            if found is not None and (not bases or bases & found.bases):
-                known.add(name)
-    return known - {"LightningArgumentParser", "LightningCLI", *_SUBCLASSED}
-
-
-def _is_defined(name: str) -> bool:
-    """Whether some file of the project defines a class of this name."""
-    text = re.compile(rf"class {name}\b".encode())
-    # in a source tree the folder of callbacks is a link, which rglob does not follow
-    folders = (ROOT / OURS, ROOT / OURS / "callbacks")
-    files = (file for folder in folders for file in folder.rglob("*.py"))
-    return any(text.search(file.read_bytes()) for file in files)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
+import ast
 import inspect
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from types import FunctionType, ModuleType
+
+from yaml import YAMLError
+
+from slm_math.command_table import TRAINING, example
+from slm_math.option_names import option_names
+from slm_math.settings import classes_by_path, settings_of, with_place
+from slm_math.shipped import config_file
+from slm_math.signatures import Option
+from slm_math.spelling import meant, nearest_option, similar
 
 # lines of jsonargparse's messages without a reason: attempts of a union, the whole configuration,
 # how else a class could be given
@@ -19,9 +28,6 @@ _NOISE = re.compile(
 _KEY = re.compile(r'Parser key "([^"]+)":\s*(.*)')
 _CLASS = re.compile(r"Problem with given class_path '(\S+)':\s*(.*)")
 _MANY = ("agents", "engines", "sources")  # options that take a class for each name
-
-_COMMANDS = ("fit", "validate", "test", "predict")  # of Lightning, which prefix its options
-_GROUPS = ("trainer", "model", "data")  # their options
 
 # option -> the base class of what it takes
 _BASES = {
@@ -49,21 +55,37 @@ _NAMED = (
 )
 
 
-def short(message: str, arguments: Sequence[str] = ()) -> str:
-    """Which option is wrong, and what to do. For a misspelled class or option it names similar ones
-    and, of classes, all known ones. `arguments` are those of the command.
+_LOGGERS = ("CSVLogger", "TensorBoardLogger", "WandbLogger")
+# what a value should be, in the words of people
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+_LITERAL = re.compile(r"Expected a typing\.Literal\[(.*?)\](?:\. Got value: (.*))?$")
+_FILE = re.compile(r".*\.(csv|tsv|json|jsonl|parquet|arrow|txt)(\.gz)?$")
+
+
+def short(message: str, arguments: Sequence[str] = (), command: str = "") -> str:
+    """Which option is wrong, where in which file, and what to do. For a misspelled class or option
+    it names similar ones and, of classes, all known ones. `arguments` are those of the command.
     """
     keys, path, reasons = _parts(message)
     where = ".".join(keys)
     given = re.search(r"^\s*Given value: (.+)$", message, re.MULTILINE)
     value = given[1] if given else ""
-    found = [_plain(reason, where, path, value, arguments=arguments) for reason in reasons]
+    own = [_plain(each, where, path, value, arguments=arguments) for each in reasons]
+    found = [*filter(None, own), *_of_choices(reasons, value)]
     # of several types that a value could have, the class is what was meant
     said = [text for text in found if not text.startswith("expected ")] or found
+    if command and found[:1] and found[0].startswith("expected a list,"):
+        said = [_of_length(found[0], _all_options(arguments, command).get(where))]
     text = "; ".join(dict.fromkeys(said)) or message.splitlines()[0]
+    if command and text.startswith("there is no option ") and ": did you mean" not in text:
+        option = text.removeprefix("there is no option ")
+        text += nearest_option(option, _all_options(arguments, command))
+    if command and text.startswith("the following options are required") and not where:
+        text += f"; for example: {example(command)}"
     names_it = text.startswith((where, "there is no option", "the following options"))
     if where and where != "config" and not names_it:
         text = f"{where}: {text}"
+    text = with_place(text, arguments)
     return text if len(text) <= 600 else text[:600] + " ..."
 
 
@@ -91,14 +113,20 @@ def _plain(reason: str, where: str, path: str | None, value: str, arguments: Seq
     it was looked for, `value` what was given.
     """
     base = _base_class(where)
+    if _LITERAL.match(reason):
+        return ""  # see `_of_choices`
     if match := re.match(r"Expected a dot import path string: (.*)", reason):
         if place := _of_many(where, arguments, value=match[1]):
             return _name_first(place, base, None)
-        return _no_class(match[1], base)
+        return _no_class(match[1], base, where)
     if match := re.match(r"Import path (\S+) does not correspond to a subclass of", reason):
         return f"{match[1]} is not {_article(base)}{_known(base)}"
     if path and re.match(r"module \S+ has no attribute|No module named", reason):
-        return _no_class(path, base) + ("" if reason.startswith("module") else f" ({reason})")
+        if _is_data(path) and base is not None and base.__name__ == "Source":
+            return _no_class(path, base, where)
+        return _no_class(path, base, where) + (
+            "" if reason.startswith("module") else f" ({reason})"
+        )
     if match := re.match(r"Not a valid subclass of \w+\.?(?: Got value: (.*))?$", reason):
         got = (match[1] or value).replace("None", "null")
         return f"expected {_article(base)}, got {got}: name a class{_known(base)}"
@@ -106,17 +134,76 @@ def _plain(reason: str, where: str, path: str | None, value: str, arguments: Seq
         r"(?:(?:Group|Subcommand) '(\S+)' does not accept o|O)ption '(\S+)'", reason
     ):
         return _no_option(match[2], match[1] or "", where, path, arguments=arguments)
-    if match := re.match(r"unrecognized arguments: --([^\s=]+)", reason):
+    if match := re.match(r"unrecognized arguments: --?([^\s=]+)", reason):
         return _no_option(match[1], "", where, path, arguments=arguments)
+    if match := re.match(r"unrecognized arguments: (\S+)", reason):
+        return f"unexpected argument {match[1]}" + _as_config(match[1])
+    if match := re.match(r"ambiguous option: --([^\s=]+)\S* could match (.*)", reason):
+        names = [name.removeprefix("--") for name in match[2].split(", ")]
+        return f"there is no option {match[1]}" + meant(n for n in names if ".help" not in n)
+    if match := re.match(r"Config file loop detected: (\S+)", reason):
+        return _no_class(match[1], base, where)
     if match := re.match(r"the following arguments are required: (.*)", reason):
-        names = [re.sub(rf"^({'|'.join(_COMMANDS)})\.", "", n) for n in match[1].split(", ")]
+        names = [re.sub(rf"^({'|'.join(TRAINING)})\.", "", n) for n in match[1].split(", ")]
         options = ", ".join(f"--{where}.{name}" if where else f"--{name}" for name in names)
         return f"the following options are required: {options}"
     if where == "config" and reason.startswith("File does not exist: "):
         return f"config file does not exist: {reason.partition(': ')[2]}"
     if match := re.match(r"Expected a <class '([\w.]+)'>(?:\. Got value: (.*))?$", reason):
-        return f"expected {match[1]}, got {match[2] or value}"
+        return _expected(match[1], match[2] or value, where)
+    if match := re.match(r"Expected a tuple with (\d+) elements\. Got value: (.*)", reason):
+        return f"expected a list of {match[1]} values, got {match[2]}"
     return reason
+
+
+def _expected(kind: str, value: str, where: str) -> str:
+    """What an option takes, if it is no class of ours."""
+    if kind in ("tuple", "list"):
+        return f"expected a list, such as '[{value.strip('[]()')}]', got {value}"
+    if kind == "dict":
+        many = where.rpartition(".")[2] in _MANY
+        form = f"--{where}.NAME {value}" if many else "'{name: value}'"
+        return f"expected values by name, such as {form}, got {value}"
+    return f"expected {_KINDS.get(kind, kind)}, got {value}"
+
+
+def _of_choices(reasons: Sequence[str], value: str) -> list[str]:
+    """That a value is none of those that an option takes: one sentence for all of them."""
+    matches = [match for match in map(_LITERAL.match, reasons) if match]
+    if not matches:
+        return []
+    choices = list(dict.fromkeys(re.findall(r"'([^']*)'", ", ".join(m[1] for m in matches))))
+    got = next((match[2] for match in matches if match[2]), value)
+    if not got or got.startswith(("{", "[")):
+        return [f"expected one of {', '.join(choices)}"]
+    return [f"{got} is none of {', '.join(choices)}{similar(got, choices)}"]
+
+
+def _as_config(word: str) -> str:
+    """That a word is the name of a config, if it is one."""
+    try:
+        config_file(word)
+    except (ValueError, OSError):
+        return ": options begin with --"
+    return f": did you mean --config {word}?"
+
+
+def _all_options(arguments: Sequence[str], command: str) -> dict[str, Option | None]:
+    """The options of a command with the classes that its arguments name."""
+    try:
+        classes = classes_by_path(settings_of(arguments, {}))
+    except (ValueError, OSError, YAMLError):
+        classes = {}
+    return option_names(command, classes)
+
+
+def _of_length(text: str, option: Option | None) -> str:
+    """What is expected of a list, with its length if the type of the option has one."""
+    form = ast.unparse(option.annotation) if option and option.annotation else ""
+    match = re.search(r"tuple\[([^\[\]]+)\]", form)
+    if match is None or "..." in match[1]:
+        return text
+    return re.sub(r", such as '.*?',", f" of {match[1].count(',') + 1} values,", text, count=1)
 
 
 def _base_class(where: str) -> type | None:
@@ -138,7 +225,18 @@ def _known(base: type | None) -> str:
     return f" (known: {known}; for a class of your own, its dotted path)"
 
 
-def _no_class(name: str, base: type | None) -> str:
+def _is_data(name: str) -> bool:
+    """Whether a name that should be one of a class is that of a file or a data set."""
+    return "/" in name or _FILE.match(name) is not None
+
+
+def _no_class(name: str, base: type | None, where: str) -> str:
+    if base is not None and base.__name__ == "Source" and _is_data(name):
+        option = f"--{where}"
+        table = f"{option} Table {option}.path {name}"
+        return f"{name} is no class: data of your own are read with {table}"
+    if where.endswith("logger"):
+        return f"there is no class {name}{similar(name, _LOGGERS)} (known: {', '.join(_LOGGERS)})"
     known = {cls.__name__ for cls in _named_classes(base)}
     return f"there is no class {name}" + similar(name.rpartition(".")[2], known) + _known(base)
 
@@ -157,20 +255,11 @@ def _no_option(
         in_file = not any(argument.startswith(f"--{place}.") for argument in arguments)
         text = _name_first(place, _base_class(where), option)
         return f"{text}, before the file that sets its options" if in_file and arguments else text
-    group = "" if group in _COMMANDS else group
+    group = "" if group in TRAINING else group
     option = ".".join(part for part in (where, group, name) if part)
-    first, last = option.partition(".")[0], option.rpartition(".")[2]
-    if first == "trainer":
-        lightning = sys.modules.get("lightning")  # commands other than training do without
-        own = set(_options(lightning.Trainer)) if lightning else set()
-    else:
-        own = {
-            option for cls in _our_classes() if cls.__name__ == owner for option in _options(cls)
-        }
-    if not owner and first not in _GROUPS:
-        own, last = set(_GROUPS), first
-    known = {option for cls in _our_classes() for option in _options(cls)}
-    return f"there is no option {option}" + (similar(last, own) or similar(last, known))
+    last = option.rpartition(".")[2]
+    own = {option for cls in _our_classes() if cls.__name__ == owner for option in _options(cls)}
+    return f"there is no option {option}{similar(last, own)}"
 
 
 def _name_first(where: str, base: type | None, option: str | None) -> str:
@@ -204,12 +293,6 @@ def _options(cls: type) -> set[str]:
         for name in inspect.signature(init).parameters
         if name not in ("self", "args", "kwargs")
     }
-
-
-def similar(name: str, known: set[str]) -> str:
-    """Which of the known names may have been meant, as the end of a sentence."""
-    close = difflib.get_close_matches(name, sorted(known - {name}), n=3)
-    return f": did you mean {' or '.join(close)}?" if close else ""
 
 
 def _named_classes(base: type | None) -> Iterator[type]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
+from slm_math.command_table import TRAINING, form
 from slm_math.config_files import ConfigFile, environment_with_new_names
 from slm_math.messages import short
 from slm_math.visible import visible
@@ -55,7 +56,10 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:  # the parser of a class inside; the outer one says where it is
             super().error(message, ex)
-        shown = visible(short(message, getattr(self, "args", ())))
+        arguments = getattr(self, "args", None) or [""]
+        # the parser of training has the command among its arguments
+        command = arguments[0] if arguments[0] in TRAINING else self.prog.split()[-1]
+        shown = visible(short(message, arguments, command))
         print(f"slm-math: error: {shown}", file=sys.stderr)
         sys.exit(2)
 
@@ -128,7 +132,7 @@ def command_parser(function: Callable[..., Any], name: str) -> Parser:
     """The parser of a command, from the signature and the docstring of its function."""
     kind = EvalParser if name == "eval" else Parser
     variables = f"{ENV_PREFIX}_{name.upper().replace('-', '_')}"
-    parser = kind(prog=f"slm-math {name}", default_env=True, env_prefix=variables)
+    parser = kind(prog=f"slm-math {name}", usage=form(name), default_env=True, env_prefix=variables)
     takes_config = "config" in function.__annotations__
     if not takes_config:
         parser.add_argument(

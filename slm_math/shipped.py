@@ -7,7 +7,7 @@ import shutil
 from functools import cache
 from pathlib import Path
 
-from slm_math.messages import similar
+from slm_math.spelling import similar
 
 FOLDER = Path(__file__).parent / "configs"
 _TEXT = re.compile(r"^\s*\{|:\s|\n")

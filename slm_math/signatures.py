@@ -17,12 +17,14 @@ OURS = "slm_math"
 
 @dataclass(frozen=True)
 class Module:
-    """A source file: its classes, and where its imported names are from."""
+    """A source file: its classes and functions, and where its imported names are from."""
 
     name: str
     classes: dict[str, ast.ClassDef]
+    functions: dict[str, ast.FunctionDef]
     imported: dict[str, tuple[str, str]]  # name -> module, name there
-    other: frozenset[str]  # functions and variables
+    other: frozenset[str]  # variables and modules
+    literals: dict[str, ast.expr]  # names of Literal[...]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def has_name(path: str) -> bool:
     module = read(name)
     if module is None:
         return False
-    return last in module.classes or last in module.imported or last in module.other
+    places = (module.classes, module.functions, module.imported, module.other)
+    return any(last in place for place in places)
 
 
 @cache
@@ -69,8 +72,10 @@ def read(name: str) -> Module | None:
     if file is None:
         return None
     classes: dict[str, ast.ClassDef] = {}
+    functions: dict[str, ast.FunctionDef] = {}
     imported: dict[str, tuple[str, str]] = {}
     other: set[str] = set()
+    literals: dict[str, ast.expr] = {}
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for node in _statements(ast.parse(file.read_bytes()).body):
         if isinstance(node, ast.ClassDef):
@@ -84,12 +89,19 @@ def read(name: str) -> Module | None:
             imported |= {alias.asname or alias.name: (source, alias.name) for alias in node.names}
         elif isinstance(node, ast.Import):
             other |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            other.add(node.name)
+        elif isinstance(node, ast.FunctionDef):
+            functions[node.name] = node
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            other |= {each.id for each in targets if isinstance(each, ast.Name)}
-    return Module(name, classes, imported, frozenset(other))
+            names = {each.id for each in targets if isinstance(each, ast.Name)}
+            other |= names
+            if node.value is not None and _is_literal(node.value):
+                literals |= dict.fromkeys(names, node.value)
+    return Module(name, classes, functions, imported, frozenset(other), literals)
+
+
+def _is_literal(node: ast.expr) -> bool:
+    return isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "Literal"
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -187,6 +199,39 @@ _PLAIN = ("Protocol", "ABC", "Generic", "NamedTuple", "object")
 
 def _is_init(node: ast.stmt) -> bool:
     return isinstance(node, ast.FunctionDef) and node.name == "__init__"
+
+
+def function_options(path: str) -> dict[str, Option]:
+    """The parameters of the function at a dotted path, by name; none if there is no such source."""
+    name, _, last = path.rpartition(".")
+    module = read(name)
+    while module is not None and last not in module.functions and last in module.imported:
+        name, last = module.imported[last]
+        module = read(name)
+    if module is None or last not in module.functions:
+        return {}
+    arguments = module.functions[last].args
+    return {
+        each.arg: Option(each.annotation, module)
+        for each in [*arguments.args, *arguments.kwonlyargs]
+    }
+
+
+def choices_of(option: Option) -> list[str]:
+    """The values of the Literals in the type of an option, also of one that has a name."""
+    found: list[str] = []
+    for node in ast.walk(option.annotation) if option.annotation else ():
+        literal: ast.expr | None = None
+        if isinstance(node, ast.expr) and _is_literal(node):
+            literal = node
+        elif isinstance(node, ast.Name):
+            place, name = option.module.imported.get(node.id, (option.module.name, node.id))
+            module = read(place) if place.startswith(OURS) else None
+            literal = module.literals.get(name) if module else None
+        if literal is not None:
+            constants = (each for each in ast.walk(literal) if isinstance(each, ast.Constant))
+            found += [str(each.value) for each in constants]
+    return found
 
 
 def parameters(path: str, method: str) -> set[str] | None:

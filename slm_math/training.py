@@ -32,6 +32,7 @@ from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 import slm_math.short_names  # noqa: E402, F401
 from slm_math import callbacks  # noqa: E402
 from slm_math.callbacks.monitors import check_monitors  # noqa: E402
+from slm_math.command_table import form  # noqa: E402
 from slm_math.config_files import ConfigFile  # noqa: E402
 from slm_math.data.chat_data import ChatData  # noqa: E402, F401
 from slm_math.data.problem_data import ProblemData  # noqa: E402, F401
@@ -121,7 +122,7 @@ class TrainingCLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         kwargs.pop("dump_header", None)
-        parser = TrainingParser(**kwargs)
+        parser = TrainingParser(**{"usage": form(self._command or "fit")} | kwargs)
         parser.add_argument(
             "-c",
             "--config",

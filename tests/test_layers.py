@@ -31,12 +31,12 @@ LAYERS = [
     {"solving", "watching", "planning"},
     {
         *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
-        *("early_paths", "shipped"),
+        *("early_paths", "shipped", "command_table", "named_classes"),
+        *("option_names", "settings", "spelling", "completing"),
     },
     {"exports"},
     {
         "cli",
-        "command_table",
         "commands",
         "doctor",
         "eval_options",

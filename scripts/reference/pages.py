@@ -15,7 +15,7 @@ from reference.sources import (
     find_class,
     option_lines,
 )
-from slm_math.command_table import COMMANDS, POSITIONAL, TRAINING
+from slm_math.command_table import COMMANDS, TRAINING, example, form
 from slm_math.metrics.meanings import GROUPS
 from slm_math.signatures import ROOT, read
 
@@ -119,9 +119,7 @@ def cli() -> str:
     ]
     for name, (function, text) in COMMANDS.items():
         each = described_function(function)
-        words = POSITIONAL.get(name, "").split()
-        shown = [f"[{w[:-1].upper()} ...]" if w.endswith("*") else w.upper() for w in words]
-        lines += [f"## {name}", "", f"    slm-math {' '.join([name, *shown])} [--option VALUE ...]"]
+        lines += [f"## {name}", "", f"    {form(name)}", "", f"    {example(name)}"]
         lines += ["", each.doc.summary or f"{text[0].upper()}{text[1:]}.", ""]
         lines += [each.doc.text, ""] if each.doc.text else []
         lines += [*option_lines(each.options, links_from("cli")), ""]

@@ -17,7 +17,12 @@ HUB = "--model.policy.path=owner/name"
 JUDGE = "{class_path: AgentEval, agents: {x: {class_path: Judge, a: 1}}}"
 REFUSED: dict[str, tuple[list[str], str]] = {
     "file": ([SFT, "--config", "nowhere.yaml"], "config file does not exist: nowhere.yaml"),
-    "section": (["--trianer.max_steps=3"], "there is no option trianer: did you mean trainer?"),
+    "section": (["--trianer.max_steps=3"], "trianer.max_steps: did you mean trainer.max_steps?"),
+    "last part": ([SFT, "--lr=1e-5"], "there is no option lr: did you mean model.optim.lr?"),
+    "name elsewhere": ([SFT, "--optim.learning_rate=1"], "learning_rate: did you mean model.optim"),
+    "no section": ([GRPO, "--max_epochs", "3"], "max_epochs: did you mean trainer.max_epochs?"),
+    "option of an agent": ([GRPO, "--temperature=1"], "did you mean model.agent.temperature or"),
+    "two places": ([SFT, "--limit", "4"], "limit: did you mean data.limit or eval.limit?"),
     "trainer": ([SFT, "--trainer.max_epocs", "3"], "option trainer.max_epocs: did you mean max_ep"),
     "model": ([SFT, "--model=SFTModul"], "model: there is no class SFTModul: did you mean SFTMod"),
     "dotted": (["--model.class_path=slm_math.modules.sft.SFTModul"], "did you mean SFTModule?"),
@@ -83,6 +88,17 @@ def test_every_config_is_taken(command: str) -> None:
         if not str(file.relative_to(CONFIGS)).startswith(OTHERS):
             # some name models that other commands of a tutorial make
             refuse(command, [f"--config={file}", "--print_config"], RENAMED)
+
+
+def test_file_and_line_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("model:\n  # of the optimizer\n  optim:\n    learning_rate: 1e-5\n")
+    expected = f"config file {file}, line 4: there is no option model.optim.learning_rate: did you"
+    with pytest.raises(ValueError, match=re.escape(f"{expected} mean lr?")):
+        refuse("fit", [SFT, f"--config={file}"], RENAMED)
+    file.write_text("- model\n")
+    with pytest.raises(ValueError, match=r"mine\.yaml holds a list, and a config holds options"):
+        refuse("fit", [SFT, f"--config={file}"], RENAMED)
 
 
 def test_nothing_slow_is_imported(tmp_path: Path) -> None:

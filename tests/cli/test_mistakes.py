@@ -24,6 +24,55 @@ FIT = ["fit", *FULL]
 FIT_GRPO = ["fit", f"--config={CONFIGS / 'grpo/solver.yaml'}", "--model.policy.path=MODEL"]
 MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "unknown command": (["evla"], ["evla", "slm-math --help"]),
+    "command of another tool": (["train"], ["there is no command 'train': did you mean fit?"]),
+    "option before the command": (["--config", "x"], ["command comes before", "fit --config"]),
+    "nothing but a command": (["fit"], ["required: --data, --model; for example: slm-math fit "]),
+    "nothing to read": (["results"], ["required: --folders; for example: slm-math results runs"]),
+    "config without --config": (
+        ["fit", "configs/sft/lora.yaml"],
+        ["configs/sft/lora.yaml: did you mean --config configs/sft/lora.yaml?"],
+    ),
+    "config of a download": (["download", "sft/lora"], ["did you mean --config sft/lora?"]),
+    "argument that nobody takes": (["doctor", "now"], ["unexpected argument now"]),
+    "last part of an option": (
+        [*EVAL, "--max_new_tokens=5"],
+        ["max_new_tokens: did you mean inference.sampling.max_new_tokens?"],
+    ),
+    "misspelled inside": (
+        [*EVAL, "--inference.sampling.temprature=1"],
+        ["inference.sampling.temprature: did you mean temperature?"],
+    ),
+    "one of many": ([*EVAL, "--agent=SingleShot"], ["option agent: did you mean agents?"]),
+    "no name": (
+        [*EVAL, "--agents=SingleShot"],
+        ["agents: expected values by name, such as --agents.NAME SingleShot, got SingleShot"],
+    ),
+    "none of the choices": (
+        [*EVAL, "--inference.engine=vlm"],
+        ["inference.engine: vlm is none of auto, transformers, vllm: did you mean vllm?"],
+    ),
+    "no list": (
+        [*EVAL, "--inference.sampling.stop=x"],
+        ["inference.sampling.stop: expected a list, such as '[x]', got x"],
+    ),
+    "no pair": (
+        [*FIT, "--model.optim.betas=0.9"],
+        ["model.optim.betas: expected a list of 2 values, got 0.9"],
+    ),
+    "hub data": (
+        [*EVAL, "--source=openai/gsm8k"],
+        ["read with --source Table --source.path openai/gsm8k"],
+    ),
+    "file of data": ([*EVAL, "--source=mine.csv"], ["--source Table --source.path mine.csv"]),
+    "logger": (
+        [*FIT, "--trainer.logger=tensorboard"],
+        ["there is no class tensorboard: did you mean TensorBoardLogger? (known: CSVLogger, "],
+    ),
+    "value in a file": (
+        [*EVAL, "--config=DATA/value.yaml"],
+        ["config file DATA/value.yaml, line 2: limit: expected a whole number, got ten"],
+    ),
+    "key in a file": ([*EVAL, "--config=DATA/eval.yaml"], ["DATA/eval.yaml, line 1: there is no"]),
     "no config file": ([*FIT, "--config=nowhere.yaml"], ["config file", "nowhere.yaml"]),
     "unknown key": ([*FIT, "--config=DATA/key.yaml"], ["tokens_per_bach", "tokens_per_batch"]),
     "unknown option": ([*FIT, "--trainer.max_epocs=3"], ["max_epocs"]),
@@ -150,6 +199,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
         (folder / name / "test.jsonl").write_text(f"{good}\n{bad}\n")
     (folder / "key.yaml").write_text("model: {init_args: {tokens_per_bach: 5}}")
     (folder / "eval.yaml").write_text("limt: 5")
+    (folder / "value.yaml").write_text("samples: 2\nlimit: ten\n")
     (folder / "torn.yaml").write_text("model: {init_args: [\n")
     (folder / "callback.yaml").write_text(
         "trainer: {callbacks: [{class_path: slm_math.callbacks.AgentEvall}]}"

@@ -1,0 +1,153 @@
+"""What a command line and its config files set, before a parser looks at it: options, the classes
+that they name, and where in a file an option stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from slm_math.config_files import load, with_new_names
+from slm_math.shipped import config_file, is_text
+
+CLASS = re.compile(r"([a-z_]\w*\.)*[A-Z]\w*")
+_OPTION = re.compile(r"(?:there is no option )?([\w+-]+(?:\.[\w+-]+)*)(?=:|$)")
+_MARKS = ("init_args", "class_path")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An option of a config file or a command line: its path, without `init_args`, its value, and
+    whether its last key may be the beginning of the option's name.
+    """
+
+    path: tuple[str, ...]
+    value: Any
+    may_be_short: bool = False
+
+
+def settings_of(arguments: Sequence[str], renamed: Mapping[str, str]) -> Iterator[Setting]:
+    """The options of a command line, and those of its config files. `renamed` are old names."""
+    for name, value in _options(arguments):
+        if name in ("--config", "-c"):
+            yield from _of_file(value, renamed)
+        elif name.startswith("--"):
+            path = name[2:].removesuffix("+").split(".")
+            parsed: Any = load(value) if value[:1] in ("{", "[") else value
+            yield Setting(_without_marks(path), parsed, may_be_short=True)
+
+
+def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    remaining = list(arguments)
+    while remaining:
+        name, equals, value = remaining.pop(0).partition("=")
+        if not name.startswith("-"):
+            continue
+        if not equals:
+            value = remaining.pop(0) if remaining and not remaining[0].startswith("--") else ""
+        yield name, value
+
+
+def _text_of(value: str) -> tuple[str, str | None]:
+    """The text of a `--config`, and what to call it if it is a file."""
+    if is_text(value):
+        return value, None
+    file = config_file(value)
+    return file.read_text(encoding="utf-8"), f"config file {file}"
+
+
+def _of_file(value: str, renamed: Mapping[str, str]) -> Iterator[Setting]:
+    content = load(*_text_of(value))
+    if isinstance(content, list):
+        name = _text_of(value)[1] or value
+        raise ValueError(f"{name} holds a list, and a config holds options by name")
+    if isinstance(content, dict):
+        # the command's parser notes old names when it reads the file
+        for key, inner in with_new_names(content, renamed, quietly=True).items():
+            yield Setting((str(key).removesuffix("+"),), inner)
+
+
+def _without_marks(path: Iterable[str]) -> tuple[str, ...]:
+    return tuple(part for part in path if part not in _MARKS)
+
+
+def class_names(value: Any) -> Iterator[str]:
+    """What may be names of classes, at any depth."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from class_names(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from class_names(inner)
+    elif isinstance(value, str) and CLASS.fullmatch(value):
+        yield value
+
+
+def classes_by_path(settings: Iterable[Setting]) -> dict[tuple[str, ...], set[str]]:
+    """Which classes stand at which options."""
+    classes: dict[tuple[str, ...], set[str]] = {}
+    for setting in settings:
+        _note(setting.path, setting.value, classes)
+    return classes
+
+
+def _note(path: tuple[str, ...], value: Any, classes: dict[tuple[str, ...], set[str]]) -> None:
+    if isinstance(value, str) and CLASS.fullmatch(value):
+        classes.setdefault(path, set()).add(value)
+    elif isinstance(value, list):
+        for inner in value:
+            _note(path, inner, classes)
+    elif isinstance(value, dict):
+        if isinstance(value.get("class_path"), str):
+            classes.setdefault(path, set()).add(value["class_path"])
+        if isinstance(value.get("init_args"), dict):
+            value = value["init_args"]
+        for key, inner in value.items() if isinstance(value, dict) else ():
+            _note((*path, str(key).removesuffix("+")), inner, classes)
+
+
+def with_place(message: str, arguments: Sequence[str]) -> str:
+    """A message that begins with the name of an option, after the file and line that set it; as it
+    is if the command line sets the option.
+    """
+    match = _OPTION.match(message)
+    if match is None:
+        return message
+    keys = list(_without_marks(match[1].split(".")))
+    options = list(_options(arguments))
+    for name, _ in options:
+        given = _without_marks(name[2:].removesuffix("+").split("."))
+        if (len(given) > 1 and list(given) == keys[: len(given)]) or list(given) == keys:
+            return message
+    for name, value in reversed(options):
+        if name not in ("--config", "-c") or is_text(value):
+            continue
+        text, file = _text_of(value)
+        line = _line_of(keys, yaml.compose(text))
+        if line is not None:
+            return f"{file}, line {line}: {message}"
+    return message
+
+
+def _line_of(keys: list[str], node: Any) -> int | None:
+    """The line of an option in a YAML document."""
+    if isinstance(node, yaml.SequenceNode):
+        return next(filter(None, (_line_of(keys, each) for each in node.value)), None)
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    for key, value in node.value:
+        name = str(key.value).removesuffix("+")
+        if name in _MARKS:
+            line = _line_of(keys, value)
+        elif name != keys[0]:
+            continue
+        else:
+            line = key.start_mark.line + 1
+            line = _line_of(keys[1:], value) if keys[1:] else line
+        if line is not None:
+            return line
+    return None
