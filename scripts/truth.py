@@ -174,7 +174,7 @@ def paired(draws: int) -> Iterator[Coverage]:
         before, after = of_two_runs(n, p, gain, alike=alike, size=draws, draw=draw)
         gained = (after & ~before).sum(1).tolist()
         lost = (before & ~after).sum(1).tolist()
-        ends = (paired_interval(g, l, n) for g, l in zip(gained, lost))
+        ends = (paired_interval(*each, n) for each in zip(gained, lost))
         yield measured("paired, one sample", f"n {n}, p {p} {gain:+}, alike {alike}", gain, ends)
 
 
@@ -225,7 +225,7 @@ def tests(draws: int) -> dict[str, float]:
             runs = draw.random((4, draws, n)) < p
             gained, lost = (runs[1:] & ~runs[0]).sum(2), (runs[0] & ~runs[1:]).sum(2)
             counts = zip(gained.T.tolist(), lost.T.tolist())
-            alarms = [min(holm([mcnemar(g, l) for g, l in zip(*each)])) <= 0.05 for each in counts]
+            alarms = [min(holm([mcnemar(*some) for some in zip(*each)])) <= 0.05 for each in counts]
             family = max(family, float(np.mean(alarms)))
     flips = 0.0
     for n, m in ((30, 4), (300, 4)):
