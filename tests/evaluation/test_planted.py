@@ -70,13 +70,17 @@ def test_probabilities_are_those_that_were_asked_for() -> None:
     chances = np.array([solver.probability(task.problem.id) for task in tasks])
     assert chances.mean() == pytest.approx(0.3, abs=0.015)
     assert chances.var() == pytest.approx(0.3 * 0.7 / 3, rel=0.1)  # of a beta distribution
-    again = PlantedSolver(tasks, accuracy=0.3, spread=2.0, run=1, alike=0.5)
-    same = [solver.answer(task.problem.id, 0) == again.answer(task.problem.id, 0) for task in tasks]
-    luck = PlantedSolver(tasks, accuracy=0.3, spread=2.0, run=1)
-    chance = [
-        solver.answer(task.problem.id, 0) == luck.answer(task.problem.id, 0) for task in tasks
-    ]
-    assert np.mean(same) > np.mean(chance)
+
+
+def test_runs_have_the_luck_in_common_that_was_asked_for() -> None:
+    def answers(run: int, alike: float) -> np.ndarray:
+        solver = PlantedSolver(TASKS, accuracy=0.3, run=run, alike=alike)
+        return np.array([solver.answer(task.problem.id, n) for task in TASKS for n in range(20)])
+
+    chance = (answers(0, 0.0) == answers(1, 0.0)).mean()
+    same = (answers(0, 0.5) == answers(1, 0.5)).mean()
+    assert same == pytest.approx(0.5 + 0.5 * chance, abs=0.03)
+    assert (answers(0, 1.0) == answers(1, 1.0)).all()
 
 
 @pytest.mark.parametrize("refused", [{"accuracy": 0.0}, {"accuracy": 1.0}, {"spread": 0.0}])
