@@ -89,9 +89,17 @@ def grade_file(
     verdict: str | None = None,
     expect: int | None = None,
     explain: str = "",
+    format: str | None = None,
+    golds: str | None = None,
+    records: str | None = None,
+    disagreements: int = 5,
 ) -> None:
     """Grades the saved completions of a file, and writes the verdicts beside it: `slm-math grade
     FILE`.
+
+    Files of lm-eval, Inspect, lighteval, evalscope, verl, TRL, open-r1, NeMo-Skills, Qwen2.5-Math,
+    OpenCompass, and batch files of OpenAI and vLLM are read as they are. If rows carry verdicts,
+    those are compared with ours.
 
     The exit status is 1 if rows could not be read, or if --verify or --expect found a difference.
 
@@ -121,12 +129,20 @@ def grade_file(
         verify: grade again and compare with existing verdicts: those in the file beside it (see
             out), else those in a field of the rows (see verdict); for evaluation records, their
             own.
-        verdict: field of the rows' own verdict, for verify; correct and is_correct are found
-            without this option.
+        verdict: field, or metric, of the rows' own verdict; correct and is_correct, and the
+            verdicts of known tools, are found without this option.
         expect: the number of problems that there must be.
         explain: a completion whose grading is explained step by step, instead of a file; gold and
             problem are then texts, and choices is a JSON list of texts.
+        format: the tool whose rows these are, where two are possible: lm-eval, inspect, lighteval,
+            evalscope, qwen2.5-math, nemo-skills, open-r1, verl, trl, batch, opencompass; plain for
+            none of them.
+        golds: file of reference answers for rows that have none, such as those of a batch: joined
+            by id, or else by the text of the problem.
+        records: folder for records, as eval writes them, for results, compare and report.
+        disagreements: how many samples to show on which the rows' own verdict and ours differ.
     """
+    from slm_math.foreign.joining import Golds
     from slm_math.grading.fields import Fields
     from slm_math.grading.saved import Options, grade_saved
     from slm_math.grading.steps import show_steps
@@ -141,6 +157,7 @@ def grade_file(
         tolerance=tolerance,
         verdict=verdict,
         last_number=last_number,
+        format=format,
     )
     if bool(file) == bool(explain):
         raise ValueError(
@@ -148,17 +165,23 @@ def grade_file(
         )
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    if verdict is not None and not verify:
-        raise ValueError(
-            "--verdict names the field that --verify compares with: give --verify, too"
-        )
+    if disagreements < 0:
+        raise ValueError(f"disagreements must be 0 or more, got {disagreements}")
     if not file:
         show_steps(explain, fields, console)
         return
     run = grade_saved
     if verify:
         from slm_math.grading.verify import verify_file as run
-    options = Options(fields, Path(out) if out else None, workers, expect)
+    options = Options(
+        fields,
+        out=Path(out) if out else None,
+        workers=workers,
+        expect=expect,
+        golds=Golds(Path(golds)) if golds else None,
+        records=Path(records) if records else None,
+        disagreements=disagreements,
+    )
     if not run(Path(file), options, console):
         sys.exit(1)
 

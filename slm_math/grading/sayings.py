@@ -1,0 +1,69 @@
+"""What a row itself says of its completions: verdicts, and the answers that its tool extracted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from slm_math.data.json_lines import RowError
+from slm_math.foreign.paths import MISSING, first_of, lookup
+from slm_math.foreign.shapes import Shape
+from slm_math.foreign.tools import verdict
+from slm_math.grading.fields import VERDICT, there
+from slm_math.grading.texts import as_text
+
+
+class Saying(NamedTuple):
+    """Of one sample: its verdicts by the name of the field or metric, and the extracted answer."""
+
+    verdicts: tuple[tuple[str, bool], ...] = ()
+    answer: str | None = None
+
+
+def sayings(
+    row: Mapping[str, Any], name: str | None, shape: Shape | None, samples: int
+) -> list[Saying]:
+    """What is said of each sample; of a verdict on several samples together, nothing.
+
+    `name` is the only verdict that counts, if given. Raises RowError if its field holds none.
+    """
+    if name is not None:
+        found = {name: _named(row, name, shape, samples)}
+    elif shape is not None:
+        found = shape.verdicts(row)
+    else:
+        found = {path: lookup(row, path) for path in there(row, VERDICT)}
+    verdicts = {key: _each(value, samples) for key, value in found.items()}
+    answers = _each(None if shape is None else first_of(row, shape.answers)[1], samples)
+    return [
+        Saying(
+            tuple(
+                (key, said)
+                for key, values in verdicts.items()
+                if (said := verdict(values[sample])) is not None
+            ),
+            as_text(answers[sample]),
+        )
+        for sample in range(samples)
+    ]
+
+
+def _each(value: Any, samples: int) -> list[Any]:
+    """A value for each sample; of a value for all of several samples, none."""
+    if isinstance(value, list):
+        return value if len(value) == samples else [None] * samples
+    return [value] if samples == 1 else [None] * samples
+
+
+def _named(row: Mapping[str, Any], name: str, shape: Shape | None, samples: int) -> Any:
+    value = lookup(row, name)
+    if value is MISSING and shape is not None:
+        value = shape.verdicts(row).get(name, MISSING)
+    if value is MISSING:
+        return [None] * samples
+    values = value if isinstance(value, list) else [value]
+    if any(item is not None and verdict(item) is None for item in values):
+        raise RowError(f"field {name!r} (the verdict) is neither true nor false")
+    if len(values) > samples:
+        raise RowError(f"field {name!r} holds {len(values)} verdicts for {samples} samples")
+    return values + [None] * (samples - len(values))
