@@ -21,7 +21,7 @@ PLAIN = "plain"  # the name that asks for no shape
 
 @dataclass(frozen=True)
 class Shape:
-    """What the rows of a tool look like; paths are dotted, of several the first with a value counts.
+    """What the rows of a tool look like. Of several dotted paths the first with a value counts.
 
     Args:
         name: of the tool, also for `--format`.

@@ -1,4 +1,4 @@
-"""What the fields of single tools mean: verdicts, and completions whose place depends on the row."""
+"""What fields of single tools mean: verdicts, and completions whose place depends on the row."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _TRL = ("step", "prompt", "completion", "advantage")
 
 
 def verdict(value: Any) -> bool | None:
-    """A verdict as tools write it: true and false, 1 and 0, C and I; None for anything else, such as
-    a score between 0 and 1.
+    """A verdict as tools write it: true and false, 1 and 0, C and I; None for anything else, such
+    as a score between 0 and 1.
     """
     if isinstance(value, str):
         return _WORDS.get(value.strip().lower())

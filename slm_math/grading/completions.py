@@ -155,7 +155,7 @@ def _number_or_name(row: Mapping[str, Any], names: tuple[str, ...]) -> str | int
 
 
 def _tags(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """What the row, its problem or its metadata say of the problem, of what people break down by."""
+    """What people break results down by, of the row, its problem or its metadata."""
     found = {}
     for holder in (row, *(row.get(name) for name in ("doc", "metadata", JOINED))):
         for name in TAGS if isinstance(holder, Mapping) else ():

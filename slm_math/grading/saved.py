@@ -23,6 +23,7 @@ from slm_math.grading.completions import cases, is_record, used_fields
 from slm_math.grading.fields import AmbiguousRow, Fields, NoField
 from slm_math.grading.roles import check_reference, completion_field
 from slm_math.grading.rows import rows
+from slm_math.grading.sayings import check_named
 from slm_math.grading.scoring import grade_lines
 from slm_math.grading.tally import Tallies, accuracy, print_line, print_tally, print_unread
 from slm_math.stopping import Stopped
@@ -56,7 +57,7 @@ def grade_saved(path: Path, options: Options, console: Console) -> bool:
     fields = with_row_kind(path, options.fields, options.golds)
     target = options.out or verdict_file(path)
     tallies, agreements = Tallies(fields), Agreements(options.disagreements)
-    graded = grade_lines(path, fields, options.workers, console, options.golds)
+    graded = grade_lines(path, fields, options.workers, console, golds=options.golds)
     with _written(path, target) as sink, closing(graded) as rows:
         for row in map(agreements.add, map(tallies.add, rows)):
             if row.error is not None:
@@ -167,6 +168,7 @@ def with_row_kind(path: Path, fields: Fields, golds: Golds | None = None) -> Fie
     )
     try:
         cases(row, number, fields)
+        check_named(row, fields.verdict, shape)
         if not fields.records and fields.completion is None and shape is None:
             name, completion = completion_field(row, None)
             check_reference(row, name, completion)

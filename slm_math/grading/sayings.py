@@ -9,7 +9,7 @@ from slm_math.data.json_lines import RowError
 from slm_math.foreign.paths import MISSING, first_of, lookup
 from slm_math.foreign.shapes import Shape
 from slm_math.foreign.tools import verdict
-from slm_math.grading.fields import VERDICT, there
+from slm_math.grading.fields import VERDICT, NoField, there
 from slm_math.grading.texts import as_text
 
 
@@ -48,10 +48,17 @@ def sayings(
     ]
 
 
+def check_named(row: Mapping[str, Any], name: str | None, shape: Shape | None) -> None:
+    """Raises NoField if a row has no verdict of this name."""
+    of_tool = {} if shape is None else shape.verdicts(row)
+    if name is not None and name not in of_tool and lookup(row, name) is MISSING:
+        raise NoField("verdict", f"field {name!r} is missing")
+
+
 def _each(value: Any, samples: int) -> list[Any]:
-    """A value for each sample; of a value for all of several samples, none."""
+    """A value for each sample, from the first one on; of one value for several samples, none."""
     if isinstance(value, list):
-        return value if len(value) == samples else [None] * samples
+        return (value + [None] * samples)[:samples] if len(value) <= samples else [None] * samples
     return [value] if samples == 1 else [None] * samples
 
 

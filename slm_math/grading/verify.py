@@ -141,7 +141,7 @@ def verify_file(path: Path, options: Options, console: Console) -> bool:
         check_stored(path, fields, options.golds)
     tallies, findings = Tallies(fields), Findings()
     rows_per_id, recorded = RowsPerId(), Recorded()
-    with closing(grade_lines(path, fields, options.workers, console, options.golds)) as rows:
+    with closing(grade_lines(path, fields, options.workers, console, golds=options.golds)) as rows:
         added = map(tallies.add, rows)
         if fields.records:
             added = _noted(added, recorded)
