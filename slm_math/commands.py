@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,19 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     """Prints the results of evaluations side by side: one column per folder, one row per agent.
 
     Args:
-        folders: output folders of `slm-math eval`, or `eval/<epoch>` folders of a training run.
+        folders: output folders of `slm-math eval`, or `eval/<epoch>` folders of a training run, or
+            files of completions, as `grade` reads them.
         by: also break the results down by this tag of the problems.
     """
+    from slm_math.grading.opened import evaluations_of
+
+    console = Console()
+    with evaluations_of(folders, console) as paths:
+        _results(paths, by, console)
+
+
+def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> None:
+    """As `results`, of folders by their names."""
     from slm_math.evaluation.blind import control_lines
     from slm_math.evaluation.plain import cell, print_line
     from slm_math.evaluation.runs import named_folders
@@ -35,12 +45,11 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     from slm_math.metrics.summary import Summary, by_tag, read_summary
     from slm_math.records.files import read_manifest
 
-    console = Console()
     columns: dict[str, dict[str, Summary]] = {}
     paths: dict[str, Path] = {}
-    for folder in folders:
+    for folder, place in folders.items():
         column = columns.setdefault(folder, {})
-        for name, path in named_folders(folder).items():
+        for name, path in named_folders(folder, place).items():
             paths[f"{folder.rstrip('/')}/{name}"] = path
             samples, column[name] = read_summary(path)
             if read_manifest(path).get("partial"):
@@ -144,6 +153,7 @@ def grade_file(
     """
     from slm_math.foreign.joining import Golds
     from slm_math.grading.fields import Fields
+    from slm_math.grading.recording import Recorder
     from slm_math.grading.saved import Options, grade_saved
     from slm_math.grading.steps import show_steps
 
@@ -179,7 +189,7 @@ def grade_file(
         workers=workers,
         expect=expect,
         golds=Golds(Path(golds)) if golds else None,
-        records=Path(records) if records else None,
+        recorder=Recorder(Path(records)) if records else None,
         disagreements=disagreements,
     )
     if not run(Path(file), options, console):

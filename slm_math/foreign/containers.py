@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 from itertools import chain
 from pathlib import Path
@@ -15,6 +16,7 @@ ZIP = b"PK\x03\x04"
 SAMPLES = "samples/"  # the folder of an Inspect log
 MOST = 1100  # times that deflate can make bytes smaller, and a little
 _ZSTD = 93
+_HEAD = struct.Struct("<26xHH")  # of a file in an archive: the lengths of name and extra field
 
 
 def rows_of(path: Path) -> Records:
@@ -83,11 +85,10 @@ def _sample(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> dict[str, Any] 
     if entry.file_size > MAX_LINE:
         return RowError(f"{entry.filename} is larger than {MAX_LINE >> 20} MiB")
     try:
-        with archive.open(entry) as file:
-            content = _unpacked(file.read()) if entry.compress_type == _ZSTD else file.read()
+        content = _zstd(archive, entry) if entry.compress_type == _ZSTD else archive.read(entry)
         row = json.loads(content.decode("utf-8"))
     except NotImplementedError:
-        return RowError(f"{entry.filename} is compressed in a way that Python cannot read")
+        return RowError(f"{entry.filename} is compressed by zstd: pip install pyarrow reads it")
     except (ValueError, RecursionError, EOFError, zipfile.BadZipFile) as error:
         return RowError(f"{entry.filename} is not JSON ({error})")
     if not isinstance(row, dict):
@@ -95,5 +96,22 @@ def _sample(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> dict[str, Any] 
     return {name: value for name, value in row.items() if name not in ("events", "attachments")}
 
 
-def _unpacked(content: bytes) -> bytes:
-    raise NotImplementedError
+def _zstd(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """A file that zstd compressed, which Python's zipfile cannot read before 3.14."""
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise NotImplementedError from error
+    file = archive.fp
+    assert file is not None
+    file.seek(entry.header_offset)
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        raise EOFError("it breaks off")
+    name, more = _HEAD.unpack(head)
+    file.seek(name + more, 1)
+    packed = pyarrow.BufferReader(file.read(entry.compress_size))
+    try:
+        return pyarrow.CompressedInputStream(packed, "zstd").read(entry.file_size)
+    except OSError as error:
+        raise EOFError(str(error)) from error

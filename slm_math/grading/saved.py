@@ -21,6 +21,7 @@ from slm_math.foreign.shapes import shape_of
 from slm_math.grading.agreement import Agreements
 from slm_math.grading.completions import cases, is_record, used_fields
 from slm_math.grading.fields import AmbiguousRow, Fields, NoField
+from slm_math.grading.recording import SAVED, Recorder
 from slm_math.grading.roles import check_reference, completion_field
 from slm_math.grading.rows import rows
 from slm_math.grading.sayings import check_named
@@ -35,7 +36,7 @@ PEEK = 100  # lines among which the first readable one is searched
 class Options:
     """How to grade a file: the fields of its rows, the file for the verdicts (None: beside it), the
     number of processes (None: as many as are worth it), the expected number of problems, reference
-    answers of another file to join, a folder for records, and how many disagreements with the
+    answers of another file to join, what takes the records, and how many disagreements with the
     rows' own verdicts are shown.
     """
 
@@ -44,7 +45,7 @@ class Options:
     workers: int | None = None
     expect: int | None = None
     golds: Golds | None = None
-    records: Path | None = None
+    recorder: Recorder | None = None
     disagreements: int = 5
 
 
@@ -55,11 +56,14 @@ def grade_saved(path: Path, options: Options, console: Console) -> bool:
     Raises ValueError for a file or options that the user must correct first.
     """
     fields = with_row_kind(path, options.fields, options.golds)
+    fields = replace(fields, recorded=options.recorder is not None)
     target = options.out or verdict_file(path)
     tallies, agreements = Tallies(fields), Agreements(options.disagreements)
     graded = grade_lines(path, fields, options.workers, console, golds=options.golds)
     with _written(path, target) as sink, closing(graded) as rows:
         for row in map(agreements.add, map(tallies.add, rows)):
+            if options.recorder is not None:
+                options.recorder.add(row)
             if row.error is not None:
                 sink.write(dump({"line": row.line, "error": row.error}))
             else:
@@ -68,7 +72,10 @@ def grade_saved(path: Path, options: Options, console: Console) -> bool:
                         sink.write(sample.to_line().encode())
     if not tallies.graded:
         raise ValueError(f"{path}: no row could be graded; line {tallies.first_error}")
-    for tally in tallies.finish():
+    finished = tallies.finish()
+    if options.recorder is not None:
+        options.recorder.finish(path, fields.shape or SAVED, tallies)
+    for tally in finished:
         name = f"{plain(tally.filter)}: " if tally.filter and tallies.several else ""
         print_line(
             console,
