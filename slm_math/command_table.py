@@ -35,6 +35,10 @@ COMMANDS = {
         "slm_math.report:report",
         "write an HTML report of evaluations, with plots and all transcripts",
     ),
+    "convert": (
+        "slm_math.grading.convert:convert",
+        "write an evaluation as a file of lm-eval or Inspect",
+    ),
     "overlap": (
         "slm_math.evaluation.overlap_table:overlap_files",
         "find test problems among training problems",
@@ -75,6 +79,7 @@ POSITIONAL = {
     "results": "folders*",
     "compare": "folders*",
     "report": "folders*",
+    "convert": "evaluation",
     "overlap": "train test",
     "check-data": "source",
     "tag": "evaluations*",

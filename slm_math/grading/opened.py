@@ -57,8 +57,8 @@ def _folder_of(name: str, room: Path, console: Console) -> Path:
         return path
     if path.name == RECORDS:
         return path.parent
+    folder = room / path.name / SAVED
     try:
-        folder = room / path.name / (with_row_kind(path, Fields()).shape or SAVED)
         tallies = record_file(path, folder, Fields())
     except ValueError as error:
         raise ValueError(
