@@ -105,11 +105,19 @@ SHAPES = (
         needs=("index", "target", "sample_score.score.prediction"),
         completion=("sample_score.score.prediction",),
         gold=("target",),
-        problem=("input",),
+        problem=("input", "messages"),
         id=("sample_score.group_id", "index"),
         sample=("sample_score.sample_id",),
         verdicts=tools.mapping_of("sample_score.score.value"),
         answers=("sample_score.score.extracted_prediction",),
+    ),
+    Shape(
+        name="evalscope-predictions",  # written before they are reviewed
+        needs=("index", "model", "model_output.choices"),
+        completion=("model_output.choices.*.message",),
+        problem=("messages",),
+        id=("index",),
+        finish=("model_output.choices.*.stop_reason",),
     ),
     Shape(
         name="qwen2.5-math",  # also math-evaluation-harness, ToRA, and what was made of these
@@ -154,8 +162,10 @@ SHAPES = (
         name="trl",
         needs=("step", "prompt", "completion", "advantage"),
         completion=("completion",),
+        gold=("solution",),  # where the reward function logs it, as TRL's own does
         problem=("prompt",),
         verdicts=tools.trl_verdicts,
+        answers=("answer_parsed",),
     ),
     Shape(
         name="batch",  # of OpenAI, vLLM and whoever has the same interface
