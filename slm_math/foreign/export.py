@@ -25,7 +25,12 @@ def lm_eval_row(records: Sequence[Record], number: int) -> dict[str, Any]:
     """
     first = records[0]
     turns = [final_turn(record) for record in records]
-    doc = {"id": first.id, "problem": first.problem, "answer": first.gold, **dict(first.tags)}
+    doc: dict[str, Any] = {
+        "id": first.id,
+        "problem": first.problem,
+        "answer": first.gold,
+        **dict(first.tags),
+    }
     if first.choices:
         doc["choices"] = list(first.choices)
     prompt = "" if turns[0] is None else json.dumps(_messages(turns[0]), ensure_ascii=False)

@@ -52,7 +52,7 @@ def lm_eval_verdicts(row: Row) -> dict[str, Any]:
     """The metrics that a row names; before version 0.4.9, those that it has."""
     named = row.get("metrics")
     names = named if isinstance(named, list) else LM_EVAL
-    return {str(name): row[name] for name in names if name in row}
+    return {name: row[name] for name in names if isinstance(name, str) and name in row}
 
 
 def inspect_verdicts(row: Row) -> dict[str, Any]:
@@ -91,6 +91,10 @@ def trl_verdicts(row: Row) -> dict[str, Any]:
     }
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def inspect_completion(row: Row) -> Any:
     """The message that was scored: that of the first choice; "" for a sample without output."""
     message = lookup(row, "output.choices.0.message")
@@ -114,7 +118,7 @@ def batch_completions(row: Row) -> Any:
             part.get("text")
             for item in items
             if isinstance(item, dict) and item.get("type") == "message"
-            for part in item.get("content") or ()
+            for part in _list(item.get("content"))
             if isinstance(part, dict)
         ]
         return "".join(part for part in parts if isinstance(part, str))

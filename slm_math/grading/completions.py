@@ -157,10 +157,12 @@ def _number_or_name(row: Mapping[str, Any], names: tuple[str, ...]) -> str | int
 def _tags(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """What people break results down by, of the row, its problem or its metadata."""
     found = {}
-    for holder in (row, *(row.get(name) for name in ("doc", "metadata", JOINED))):
-        for name in TAGS if isinstance(holder, Mapping) else ():
-            if isinstance(holder.get(name), str | int) and holder[name] != "":
-                found.setdefault(name, str(holder[name]))
+    holders = (row, *(row.get(name) for name in ("doc", "metadata", JOINED)))
+    for holder in holders:
+        said = holder if isinstance(holder, Mapping) else {}
+        for name in TAGS:
+            if isinstance(said.get(name), str | int) and said[name] != "":
+                found.setdefault(name, str(said[name]))
     return tuple(found.items())
 
 

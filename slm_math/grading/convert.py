@@ -35,8 +35,8 @@ def convert(
     Inspect has an epoch for each sample. The verdicts are those of this grader.
 
     Args:
-        evaluation: folder of an agent's evaluation, with records.jsonl, or a file of completions, as
-            `grade` reads it.
+        evaluation: folder of an agent's evaluation, with records.jsonl, or a file of completions,
+            as `grade` reads it.
         to: lm-eval, or inspect.
         out: the file; by default samples_NAME.jsonl for lm-eval and NAME.eval for Inspect. An
             Inspect log that ends in .json is one JSON object.

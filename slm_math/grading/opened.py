@@ -24,19 +24,15 @@ def record_file(path: Path, folder: Path, fields: Fields) -> Tallies:
     Raises ValueError for a file that cannot be read as it is.
     """
     fields = replace(with_row_kind(path, fields), recorded=True)
-    tallies, recorder = Tallies(fields), Recorder(folder)
-    try:
-        graded = grade_lines(path, fields, None, Console(stderr=True))
-        with closing(graded) as rows:
-            for row in rows:
-                recorder.add(tallies.add(row))
+    tallies = Tallies(fields)
+    graded = grade_lines(path, fields, None, Console(stderr=True))
+    with Recorder(folder) as recorder, closing(graded) as rows:
+        for row in rows:
+            recorder.add(tallies.add(row))
         if not tallies.graded:
-            raise ValueError(f"no row could be graded; line {tallies.first_error}")
+            raise ValueError(f"{path}: no row could be graded; line {tallies.first_error}")
         tallies.finish()
         recorder.finish(path, fields.shape or SAVED, tallies)
-    except BaseException:
-        recorder.discard()
-        raise
     return tallies
 
 

@@ -97,9 +97,12 @@ class Recorder:
             if folder != writer.folder:
                 writer.folder.rmdir()
 
-    def discard(self) -> None:
-        """Closes and removes what was written, after an error."""
-        for writer in self._writers.values():
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """After an error, removes what was written."""
+        for writer in self._writers.values() if kind is not None else ():
             writer.file.close()
             (writer.folder / f"{RECORDS}.new").unlink(missing_ok=True)
 

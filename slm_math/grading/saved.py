@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -60,21 +60,22 @@ def grade_saved(path: Path, options: Options, console: Console) -> bool:
     target = options.out or verdict_file(path)
     tallies, agreements = Tallies(fields), Agreements(options.disagreements)
     graded = grade_lines(path, fields, options.workers, console, golds=options.golds)
-    with _written(path, target) as sink, closing(graded) as rows:
+    recorder = options.recorder
+    with recorder or nullcontext(), _written(path, target) as sink, closing(graded) as rows:
         for row in map(agreements.add, map(tallies.add, rows)):
-            if options.recorder is not None:
-                options.recorder.add(row)
+            if recorder is not None:
+                recorder.add(row)
             if row.error is not None:
                 sink.write(dump({"line": row.line, "error": row.error}))
             else:
                 for sample in row.samples:
                     if sample.broken is None:
                         sink.write(sample.to_line().encode())
+        finished = tallies.finish()
+        if recorder is not None and tallies.graded:
+            recorder.finish(path, fields.shape or SAVED, tallies)
     if not tallies.graded:
         raise ValueError(f"{path}: no row could be graded; line {tallies.first_error}")
-    finished = tallies.finish()
-    if options.recorder is not None:
-        options.recorder.finish(path, fields.shape or SAVED, tallies)
     for tally in finished:
         name = f"{plain(tally.filter)}: " if tally.filter and tallies.several else ""
         print_line(

@@ -63,9 +63,8 @@ def _each(value: Any, samples: int) -> list[Any]:
 
 
 def _named(row: Mapping[str, Any], name: str, shape: Shape | None, samples: int) -> Any:
-    value = lookup(row, name)
-    if value is MISSING and shape is not None:
-        value = shape.verdicts(row).get(name, MISSING)
+    of_tool = {} if shape is None else shape.verdicts(row)
+    value = of_tool[name] if name in of_tool else lookup(row, name)
     if value is MISSING:
         return [None] * samples
     values = value if isinstance(value, list) else [value]
