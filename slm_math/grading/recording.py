@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from slm_math.answers import grader_version
+from slm_math.evaluation.pairing import TEXT
 from slm_math.evaluation.plain import plain
 from slm_math.foreign.texts import text_key
 from slm_math.grading.scoring import GradedLine
@@ -37,7 +38,7 @@ class _Writer:
 
     def add(self, record: Record, line: int) -> None:
         text = record.problem
-        id = record.id or (f"text-{text_key(text)[:12]}" if text else f"line-{line}")
+        id = record.id or (f"{TEXT}{text_key(text)[:16]}" if text else f"line-{line}")
         key = digest(id)
         own = digest((text, record.choices)) & _LOW
         if self.problems.setdefault(key, own) != own:
