@@ -99,6 +99,15 @@ def test_layers_before_the_engines_import_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_files_of_other_tools_are_graded_compared_and_reported_without_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
+        "import slm_math.commands, slm_math.foreign.shapes, slm_math.grading.saved, "
+        "slm_math.grading.convert, slm_math.evaluation.compare_table, slm_math.report.assemble"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     modules = {name_of(path): path for path in FILES}
     graph = {name: needed(path, set(modules)) - {name} for name, path in modules.items()}

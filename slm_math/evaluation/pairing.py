@@ -12,6 +12,7 @@ from typing import overload
 
 from slm_math.answers import grade_answer
 from slm_math.data.identity import problem_key
+from slm_math.foreign.texts import TEXT
 from slm_math.metrics.arrays import as_column
 from slm_math.metrics.columns import Samples
 from slm_math.records.places import Places, digest
@@ -19,7 +20,6 @@ from slm_math.records.record import Record
 from slm_math.types import Problem, Task
 
 _NONE = (1 << 32) - 1
-TEXT = "text-"  # begins the id of a problem that has none of its own
 
 
 class Renamed(Sequence[Record]):

@@ -10,8 +10,10 @@ MISSING = object()
 
 def lookup(value: Any, path: str) -> Any:
     """The value at a dotted path (`choices.0.message.content`), MISSING if there is none; names may
-    contain dots, too. A star stands for every item of a list: `choices.*.message` is a list.
+    contain dots, too. A star stands for every item: `choices.*.message` is a list.
     """
+    if path.startswith("*.") and isinstance(value, dict):
+        value = list(value.values())
     if isinstance(value, dict):
         if path in value:
             return value[path]

@@ -7,6 +7,7 @@ from typing import Any
 from slm_math.data.identity import problem_key
 from slm_math.types import Problem
 
+TEXT = "text-"  # begins the id of a problem that has none of its own
 _USERS = ("user", "human", "HUMAN")
 
 

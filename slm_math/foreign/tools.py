@@ -69,8 +69,8 @@ def nemo_verdicts(row: Row) -> dict[str, Any]:
     found = {name: row[name] for name in names if row.get(name) is not None}
     judgement = row.get("judgement")
     if isinstance(judgement, str) and "judgement:" in judgement.lower():
-        said = judgement.lower().rpartition("judgement:")[2].split()
-        found["judgement"] = {"yes": True, "no": False}.get(said[0].strip("*.")) if said else None
+        words = judgement.lower().rpartition("judgement:")[2].split()
+        found["judgement"] = {"yes": True, "no": False}.get(words[0].strip("*.")) if words else None
     return found
 
 

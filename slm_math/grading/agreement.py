@@ -13,14 +13,14 @@ from slm_math.grading.scoring import GradedLine, GradedSample
 
 
 class Disagreement(NamedTuple):
-    """A sample on which a row's verdict (`said`) and ours differ; answers are None for none."""
+    """A sample on which a row's verdict (`accepted`) and ours differ; answers are None for none."""
 
     line: int
     sample: int
     gold: str
     answer: str | None
     theirs: str | None
-    said: bool
+    accepted: bool
     reason: str
 
 
@@ -34,12 +34,12 @@ class Agreement:
     only_ours: int = 0
     first: list[Disagreement] = field(default_factory=list)
 
-    def add(self, sample: GradedSample, said: bool, shown: int) -> None:
+    def add(self, sample: GradedSample, accepted: bool, shown: int) -> None:
         self.n += 1
-        self.both += said and sample.correct
-        if said == sample.correct:
+        self.both += accepted and sample.correct
+        if accepted == sample.correct:
             return
-        self.only_theirs += said
+        self.only_theirs += accepted
         self.only_ours += sample.correct
         if len(self.first) < shown:
             found = Disagreement(
@@ -48,7 +48,7 @@ class Agreement:
                 gold=sample.gold,
                 answer=sample.answer,
                 theirs=sample.theirs,
-                said=said,
+                accepted=accepted,
                 reason=sample.reason,
             )
             self.first.append(found)
@@ -71,10 +71,10 @@ class Agreements:
         """Counts a line, and returns it."""
         if row.error is None:
             for sample in row.samples:
-                for name, said in sample.verdicts if sample.broken is None else ():
+                for name, accepted in sample.verdicts if sample.broken is None else ():
                     full = f"{name}, {sample.filter}" if sample.filter else name
                     one = self.by_name.setdefault(full, Agreement())
-                    one.add(sample, said, self.shown)
+                    one.add(sample, accepted, self.shown)
         return row
 
     def print(self, tool: str, console: Console) -> None:
@@ -124,7 +124,7 @@ def disagreements_table(name: str, one: Agreement) -> Table:
             cell(each.gold, 40),
             cell(_shown(each.answer), 40),
             cell(_shown(each.theirs), 40),
-            "them" if each.said else "us",
+            "them" if each.accepted else "us",
             cell(each.reason, 40),
         )
     return table

@@ -11,7 +11,7 @@ from slm_math.foreign.paths import first_of, lookup
 from slm_math.foreign.shapes import shape_named
 from slm_math.grading.fields import FINISH, ID, SAMPLE, Fields, there
 from slm_math.grading.roles import completion_field, gold_field
-from slm_math.grading.sayings import sayings
+from slm_math.grading.row_verdicts import row_verdicts
 from slm_math.grading.tasks import gold_of, task_of
 from slm_math.grading.texts import sample_texts
 from slm_math.records.encoding import check_schema
@@ -73,7 +73,7 @@ def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
     except RowError as error:
         raise RowError(f"field {name!r} {error}") from error
     task = task_of(row, gold, fields, shape)
-    said = sayings(row, fields.verdict, shape, len(texts))
+    own = row_verdicts(row, fields.verdict, shape, len(texts))
     id = _number_or_name(row, ID if shape is None else (*shape.id, *ID))
     repeat = _number_or_name(row, SAMPLE if shape is None else (*shape.sample, *SAMPLE))
     kind = row.get("filter") if "doc_id" in row else None
@@ -86,8 +86,8 @@ def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
             completion=text,
             task=task,
             truncated=truncated[sample],
-            verdicts=said[sample].verdicts,
-            theirs=said[sample].answer,
+            verdicts=own[sample].verdicts,
+            theirs=own[sample].answer,
             repeat=repeat,
             filter=kind if isinstance(kind, str) else None,
             tags=_tags(row) if fields.recorded else (),
@@ -159,10 +159,10 @@ def _tags(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     found = {}
     holders = (row, *(row.get(name) for name in ("doc", "metadata", JOINED)))
     for holder in holders:
-        said = holder if isinstance(holder, Mapping) else {}
+        fields = holder if isinstance(holder, Mapping) else {}
         for name in TAGS:
-            if isinstance(said.get(name), str | int) and said[name] != "":
-                found.setdefault(name, str(said[name]))
+            if isinstance(fields.get(name), str | int) and fields[name] != "":
+                found.setdefault(name, str(fields[name]))
     return tuple(found.items())
 
 

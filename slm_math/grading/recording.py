@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from slm_math.answers import grader_version
-from slm_math.evaluation.pairing import TEXT
 from slm_math.evaluation.plain import plain
-from slm_math.foreign.texts import text_key
+from slm_math.foreign.texts import TEXT, text_key
 from slm_math.grading.scoring import GradedLine
 from slm_math.grading.tally import Tallies
 from slm_math.records.encoding import json_line

@@ -23,8 +23,8 @@ from slm_math.grading.completions import cases, is_record, used_fields
 from slm_math.grading.fields import AmbiguousRow, Fields, NoField
 from slm_math.grading.recording import SAVED, Recorder
 from slm_math.grading.roles import check_reference, completion_field
+from slm_math.grading.row_verdicts import check_named
 from slm_math.grading.rows import rows
-from slm_math.grading.sayings import check_named
 from slm_math.grading.scoring import grade_lines
 from slm_math.grading.tally import Tallies, accuracy, print_line, print_tally, print_unread
 from slm_math.stopping import Stopped

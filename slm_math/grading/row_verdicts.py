@@ -13,16 +13,16 @@ from slm_math.grading.fields import VERDICT, NoField, there
 from slm_math.grading.texts import as_text
 
 
-class Saying(NamedTuple):
+class RowVerdict(NamedTuple):
     """Of one sample: its verdicts by the name of the field or metric, and the extracted answer."""
 
     verdicts: tuple[tuple[str, bool], ...] = ()
     answer: str | None = None
 
 
-def sayings(
+def row_verdicts(
     row: Mapping[str, Any], name: str | None, shape: Shape | None, samples: int
-) -> list[Saying]:
+) -> list[RowVerdict]:
     """What is said of each sample; of a verdict on several samples together, nothing.
 
     `name` is the only verdict that counts, if given. Raises RowError if its field holds none.
@@ -36,11 +36,11 @@ def sayings(
     verdicts = {key: _each(value, samples) for key, value in found.items()}
     answers = _each(None if shape is None else first_of(row, shape.answers)[1], samples)
     return [
-        Saying(
+        RowVerdict(
             tuple(
-                (key, said)
+                (key, accepted)
                 for key, values in verdicts.items()
-                if (said := verdict(values[sample])) is not None
+                if (accepted := verdict(values[sample])) is not None
             ),
             as_text(answers[sample]),
         )
