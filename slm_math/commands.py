@@ -57,7 +57,7 @@ def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> N
             if by:
                 parts = by_tag(samples, by)
                 if not parts:
-                    raise ValueError(f"no problem of {path} has a tag {by}")
+                    raise ValueError(f"no problem of {folder} has a tag {by}")
                 column |= {f"{name}, {value}": summary for value, summary in parts.items()}
     table = Table(title="accuracy in %, 95 % interval", title_justify="left")
     width = 26 if len(columns) < 3 else 18  # with n in the same line, or below
