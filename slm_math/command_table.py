@@ -43,6 +43,10 @@ COMMANDS = {
         "slm_math.watching.serve:watch",
         "follow a training run on a page of this machine",
     ),
+    "convert": (
+        "slm_math.grading.convert:convert",
+        "write an evaluation as a file of lm-eval or Inspect",
+    ),
     "overlap": (
         "slm_math.evaluation.overlap_table:overlap_files",
         "find test problems among training problems",
@@ -95,6 +99,7 @@ EXAMPLES = {
     "compare": "runs/eval/single_shot runs/eval/code_feedback",
     "report": "runs/sft-lora",
     "watch": "runs/sft-lora",
+    "convert": "runs/eval/single_shot --to lm-eval --out samples.jsonl",
     "overlap": "train.jsonl GSM8K:test",
     "check-data": "train.jsonl --against GSM8K:test",
     "tag": "runs/eval --out tags.jsonl",
@@ -108,7 +113,7 @@ EXAMPLES = {
 # the commands as the help shows them; one that is in no group is under the last heading
 GROUPS = {
     "train": ("plan", "fit", "watch", "validate", "test", "predict"),
-    "evaluate": ("eval", "grade", "results", "compare", "report"),
+    "evaluate": ("eval", "grade", "results", "compare", "report", "convert"),
     "use a model": ("solve", "serve-agent", "export", "check-export"),
     "make and check data": ("generate-cot", "build-data", "tag", "check-data", "overlap"),
     "set up": ("configs", "download", "doctor", "sandbox", "completion"),
@@ -135,6 +140,7 @@ POSITIONAL = {
     "compare": "folders*",
     "report": "folders*",
     "watch": "run",
+    "convert": "evaluation",
     "overlap": "train test",
     "check-data": "source",
     "tag": "evaluations*",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,19 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     """Prints the results of evaluations side by side: one column per folder, one row per agent.
 
     Args:
-        folders: output folders of `slm-math eval`, or `eval/<epoch>` folders of a training run.
+        folders: output folders of `slm-math eval`, or `eval/<epoch>` folders of a training run, or
+            files of completions, as `grade` reads them.
         by: also break the results down by this tag of the problems.
     """
+    from slm_math.grading.opened import evaluations_of
+
+    console = Console()
+    with evaluations_of(folders, console) as paths:
+        _results(paths, by, console)
+
+
+def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> None:
+    """As `results`, of folders by their names."""
     from slm_math.evaluation.blind import control_lines
     from slm_math.evaluation.plain import cell, print_line
     from slm_math.evaluation.runs import named_folders
@@ -35,12 +45,11 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     from slm_math.metrics.summary import Summary, by_tag, read_summary
     from slm_math.records.files import read_manifest
 
-    console = Console()
     columns: dict[str, dict[str, Summary]] = {}
     paths: dict[str, Path] = {}
-    for folder in folders:
+    for folder, place in folders.items():
         column = columns.setdefault(folder, {})
-        for name, path in named_folders(folder).items():
+        for name, path in named_folders(folder, place).items():
             paths[f"{folder.rstrip('/')}/{name}"] = path
             samples, column[name] = read_summary(path)
             if read_manifest(path).get("partial"):
@@ -48,7 +57,7 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
             if by:
                 parts = by_tag(samples, by)
                 if not parts:
-                    raise ValueError(f"no problem of {path} has a tag {by}")
+                    raise ValueError(f"no problem of {folder} has a tag {by}")
                 column |= {f"{name}, {value}": summary for value, summary in parts.items()}
     table = Table(title="accuracy in %, 95 % interval", title_justify="left")
     width = 26 if len(columns) < 3 else 18  # with n in the same line, or below
@@ -89,9 +98,17 @@ def grade_file(
     verdict: str | None = None,
     expect: int | None = None,
     explain: str = "",
+    format: str | None = None,
+    golds: str | None = None,
+    records: str | None = None,
+    disagreements: int = 5,
 ) -> None:
     """Grades the saved completions of a file, and writes the verdicts beside it: `slm-math grade
     FILE`.
+
+    Files of lm-eval, Inspect, lighteval, evalscope, verl, TRL, open-r1, NeMo-Skills, Qwen2.5-Math,
+    OpenCompass, and batch files of OpenAI and vLLM are read as they are. If rows carry verdicts,
+    those are compared with ours.
 
     The exit status is 1 if rows could not be read, or if --verify or --expect found a difference.
 
@@ -121,13 +138,22 @@ def grade_file(
         verify: grade again and compare with existing verdicts: those in the file beside it (see
             out), else those in a field of the rows (see verdict); for evaluation records, their
             own.
-        verdict: field of the rows' own verdict, for verify; correct and is_correct are found
-            without this option.
+        verdict: field, or metric, of the rows' own verdict; correct and is_correct, and the
+            verdicts of known tools, are found without this option.
         expect: the number of problems that there must be.
         explain: a completion whose grading is explained step by step, instead of a file; gold and
             problem are then texts, and choices is a JSON list of texts.
+        format: the tool whose rows these are, where two are possible: lm-eval, inspect, lighteval,
+            evalscope, qwen2.5-math, nemo-skills, open-r1, verl, trl, batch, opencompass; plain for
+            none of them.
+        golds: file of reference answers for rows that have none, such as those of a batch: joined
+            by id, or else by the text of the problem.
+        records: folder for records, as eval writes them, for results, compare and report.
+        disagreements: how many samples to show on which the rows' own verdict and ours differ.
     """
+    from slm_math.foreign.joining import Golds
     from slm_math.grading.fields import Fields
+    from slm_math.grading.recording import Recorder
     from slm_math.grading.saved import Options, grade_saved
     from slm_math.grading.steps import show_steps
 
@@ -141,6 +167,7 @@ def grade_file(
         tolerance=tolerance,
         verdict=verdict,
         last_number=last_number,
+        format=format,
     )
     if bool(file) == bool(explain):
         raise ValueError(
@@ -148,17 +175,23 @@ def grade_file(
         )
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    if verdict is not None and not verify:
-        raise ValueError(
-            "--verdict names the field that --verify compares with: give --verify, too"
-        )
+    if disagreements < 0:
+        raise ValueError(f"disagreements must be 0 or more, got {disagreements}")
     if not file:
         show_steps(explain, fields, console)
         return
     run = grade_saved
     if verify:
         from slm_math.grading.verify import verify_file as run
-    options = Options(fields, Path(out) if out else None, workers, expect)
+    options = Options(
+        fields,
+        out=Path(out) if out else None,
+        workers=workers,
+        expect=expect,
+        golds=Golds(Path(golds)) if golds else None,
+        recorder=Recorder(Path(records)) if records else None,
+        disagreements=disagreements,
+    )
     if not run(Path(file), options, console):
         sys.exit(1)
 

@@ -22,12 +22,13 @@ LAYERS = [
     {"metrics"},
     {"losses"},
     {"data"},
+    {"foreign"},
     {"policy"},
     {"engines"},
     {"rollout"},
     {"modules", "checkpoint_files"},
-    {"evaluation", "synthesis"},
-    {"grading", "report"},
+    {"evaluation", "synthesis", "grading"},
+    {"report"},
     {"solving", "watching", "planning"},
     {
         *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
@@ -95,6 +96,15 @@ def test_layers_before_the_engines_import_without_torch() -> None:
         "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
         "import slm_math.types, slm_math.answers, slm_math.prompts, slm_math.agents, "
         "slm_math.testing, slm_math.rewards, slm_math.sandbox"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_files_of_other_tools_are_graded_compared_and_reported_without_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
+        "import slm_math.commands, slm_math.foreign.shapes, slm_math.grading.saved, "
+        "slm_math.grading.convert, slm_math.evaluation.compare_table, slm_math.report.assemble"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

@@ -43,6 +43,7 @@ _ITEM = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\"""", re.DOTALL)
 _PRINTED = re.compile(rf"\[(?:\s*+(?:{_ITEM.pattern}),?)++\s*\]", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+MAX_WHOLE = 1 << 30  # bytes of a file that is one JSON value, unpacked
 HEAD = 4096  # bytes from which the format is told
 
 
@@ -118,7 +119,12 @@ def _is_object(first: bytes, file: IO[bytes]) -> bool:
 
 def _whole(path: Path, file: IO[bytes]) -> Records:
     """The rows of a file that is one JSON array, or one object, which is one row."""
-    content = file.read()
+    content = file.read(MAX_WHOLE + 1)
+    if len(content) > MAX_WHOLE:
+        raise ValueError(
+            f"{path}: one JSON value of more than {MAX_WHOLE >> 20} MiB, which takes a multiple of "
+            "that in memory: save it as JSON lines"
+        )
     try:
         items = json.loads(content.decode("utf-8-sig"))
     except json.JSONDecodeError as error:

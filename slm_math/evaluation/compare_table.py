@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,16 @@ from slm_math.evaluation.compare_verdicts import (
     adjusted_balanced,
     compare_balanced,
 )
+from slm_math.evaluation.pairing import paired
 from slm_math.evaluation.plain import cell, encodable, plain, print_line
 from slm_math.evaluation.runs import (
     FinishedEvaluation,
+    check_named_once,
     identity_notes,
     load_evaluations,
     unshared,
 )
+from slm_math.grading.opened import evaluations_of
 from slm_math.records.files import write_json
 
 
@@ -49,14 +52,24 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
     Args:
         folders: agents' folders (with records.jsonl), or folders of agents: outputs of `slm-math
             eval`, `eval/<epoch>` of a training run. The first is the baseline; in folders of
-            agents, each agent is compared with the baseline's agent of the same name.
+            agents, each agent is compared with the baseline's agent of the same name. Or files of
+            completions, as `grade` reads them: their problems are paired by id, or by their texts.
         flips: how many flipped problems to show in each direction.
         out: JSON file for all results, with every flipped problem.
     """
     if flips < 0:
         raise ValueError(f"flips must be 0 or more, got {flips}")
     console = Console()
-    groups = load_evaluations(folders)
+    check_named_once(folders)
+    with evaluations_of(folders, console) as paths:
+        _compare_runs(paths, flips, out, console)
+
+
+def _compare_runs(
+    folders: Mapping[str, Path], flips: int, out: str | None, console: Console
+) -> None:
+    """As `compare_runs`, of folders by their names."""
+    groups, notes = with_paired(load_evaluations(folders))
     by_agent = {
         agent: compare({name: one.samples for name, one in group.items()})
         for agent, group in groups.items()
@@ -68,7 +81,7 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
         console.print(comparison_table(agent, comparisons))
         if balanced[agent]:
             console.print(balanced_table(agent, balanced[agent]))
-        for note in identity_notes(groups[agent]):
+        for note in (*notes[agent], *identity_notes(groups[agent])):
             print_line(console, plain(note, 2000))
         for comparison in comparisons:
             _show_flips(comparison, groups[agent], flips, console)
@@ -82,9 +95,31 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
             for agent, comparisons in by_agent.items()
             for comparison, more in zip_longest(comparisons, balanced[agent])
         ]
-        notes = [note for group in groups.values() for note in identity_notes(group)]
-        write_json(Path(out), {"comparisons": data, "notes": notes, "not_compared": left_out})
+        told = [
+            note
+            for agent, group in groups.items()
+            for note in (*notes[agent], *identity_notes(group))
+        ]
+        write_json(Path(out), {"comparisons": data, "notes": told, "not_compared": left_out})
         print_line(console, f"written to {out}")
+
+
+def with_paired(
+    groups: Mapping[str, Mapping[str, FinishedEvaluation]],
+) -> tuple[dict[str, Mapping[str, FinishedEvaluation]], dict[str, list[str]]]:
+    """The evaluations, of which those of saved completions are on the same problems as the others
+    in their group, and for each group lines on how these were paired.
+    """
+    result: dict[str, Mapping[str, FinishedEvaluation]] = {}
+    notes: dict[str, list[str]] = {}
+    for agent, group in groups.items():
+        result[agent], notes[agent] = group, []
+        if any(one.saved for one in group.values()):
+            samples, notes[agent] = paired({name: one.samples for name, one in group.items()})
+            result[agent] = {
+                name: replace(one, samples=samples[name]) for name, one in group.items()
+            }
+    return result, notes
 
 
 def comparison_table(agent: str, comparisons: Sequence[Comparison]) -> Table:

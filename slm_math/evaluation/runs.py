@@ -27,13 +27,20 @@ class FinishedEvaluation:
     manifest: Mapping[str, Any]
 
     @property
+    def saved(self) -> bool:
+        """Whether these are saved completions, of which another tool may have chosen the ids."""
+        return "tool" in self.manifest.get("identity", {})
+
+    @property
     def grader(self) -> str:
         return str(self.manifest.get("environment", {}).get("grader", "unknown"))
 
 
-def load_evaluations(folders: Sequence[str]) -> dict[str, dict[str, FinishedEvaluation]]:
+def load_evaluations(
+    folders: Sequence[str] | Mapping[str, Path],
+) -> dict[str, dict[str, FinishedEvaluation]]:
     """The evaluations to compare, by agent and then by folder; the first of each agent is the
-    baseline.
+    baseline. Folders may have other names than their paths.
 
     Either every folder is an agent's (it holds records.jsonl), and all are compared whatever the
     agents are. Or every folder holds agents' folders, and each agent is compared that the first
@@ -42,17 +49,9 @@ def load_evaluations(folders: Sequence[str]) -> dict[str, dict[str, FinishedEval
     Raises ValueError for what cannot be compared: an evaluation that is empty, unfinished, graded
     by another version or named twice, or folders that have no agent in common.
     """
-    if len(folders) < 2:
-        raise ValueError(f"nothing to compare: name two folders or more, got {len(folders)}")
-    seen: dict[Path, str] = {}
-    for folder in folders:
-        path = Path(folder).resolve()
-        if path in seen:
-            raise ValueError(
-                f"{folder} is named twice (first as {seen[path]}): name two different runs"
-            )
-        seen[path] = folder
-    agents = {folder: _agent_folders(folder) for folder in folders}
+    check_named_once(list(folders))
+    paths = _paths(folders)
+    agents = {folder: _agent_folders(folder, path) for folder, path in paths.items()}
     single = [folder for folder in folders if "" in agents[folder]]
     if single and len(single) < len(folders):
         several = next(folder for folder in folders if folder not in single)
@@ -72,12 +71,33 @@ def load_evaluations(folders: Sequence[str]) -> dict[str, dict[str, FinishedEval
     return groups
 
 
+def check_named_once(folders: Sequence[str]) -> None:
+    """Raises ValueError unless there are two different folders or files, or more."""
+    if len(folders) < 2:
+        raise ValueError(f"nothing to compare: name two folders or more, got {len(folders)}")
+    seen: dict[Path, str] = {}
+    for folder in folders:
+        path = Path(folder).resolve()
+        if path in seen:
+            raise ValueError(
+                f"{folder} is named twice (first as {seen[path]}): name two different runs"
+            )
+        seen[path] = folder
+
+
+def _paths(folders: Sequence[str] | Mapping[str, Path]) -> Mapping[str, Path]:
+    if isinstance(folders, Mapping):
+        return folders
+    return {folder: Path(folder) for folder in folders}
+
+
 def unshared(
-    folders: Sequence[str], groups: Mapping[str, Mapping[str, FinishedEvaluation]]
+    folders: Sequence[str] | Mapping[str, Path],
+    groups: Mapping[str, Mapping[str, FinishedEvaluation]],
 ) -> list[str]:
     """The paths of agents in the folders that are not compared."""
     compared = {one.folder.resolve() for group in groups.values() for one in group.values()}
-    paths = [path for folder in folders for path in _agent_folders(folder).values()]
+    paths = [path for one in _paths(folders).items() for path in _agent_folders(*one).values()]
     return [str(path) for path in paths if path.resolve() not in compared]
 
 
@@ -102,7 +122,7 @@ def _identity(evaluation: FinishedEvaluation) -> dict[str, Any]:
     return {
         key: value
         for key, value in evaluation.manifest.get("identity", {}).items()
-        if key not in ("data", "problems")
+        if key not in ("data", "problems", "rows")
     }
 
 
@@ -117,20 +137,21 @@ def _short(value: Any, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 4]} ..."
 
 
-def named_folders(folder: str) -> dict[str, Path]:
+def named_folders(folder: str, path: Path | None = None) -> dict[str, Path]:
     """The evaluations in a folder that a user named, by agent; an agent's own folder holds just
-    that one.
+    that one. `path` is where the folder is, if not at its name.
     """
-    own_name = Path(folder).resolve().name
-    return {name or own_name: path for name, path in _agent_folders(folder).items()}
+    path = Path(folder) if path is None else path
+    own_name = path.resolve().name
+    return {name or own_name: found for name, found in _agent_folders(folder, path).items()}
 
 
-def _agent_folders(folder: str) -> dict[str, Path]:
+def _agent_folders(folder: str, path: Path) -> dict[str, Path]:
     """The folders with records.jsonl by their names; "" for the folder itself."""
-    path = Path(folder)
     if not path.is_dir():
         raise ValueError(
-            f"{folder} is not a folder: name one that `slm-math eval` or a training run wrote"
+            f"{folder} is neither a folder that `slm-math eval` or a training run wrote, nor a "
+            "file of completions"
         )
     if (path / "records.jsonl").is_file():
         return {"": path}
@@ -172,7 +193,9 @@ def read_finished(name: str, path: Path) -> FinishedEvaluation:
             f"again"
         )
     try:
-        expected = int(manifest["identity"]["problems"]) * int(manifest["identity"]["samples"])
+        identity = manifest["identity"]
+        expected = int(identity.get("rows", 0))
+        expected = expected or int(identity["problems"]) * int(identity["samples"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}/manifest.json is not that of an evaluation ({error}): evaluate again"

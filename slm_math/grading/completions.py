@@ -3,47 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-from slm_math.answers import grade_answer
-from slm_math.data.golds import read_gold
 from slm_math.data.json_lines import RowError
-from slm_math.evaluation.plain import plain
-from slm_math.grading.fields import (
-    FINISH,
-    GOLD,
-    ID,
-    MISSING,
-    PROBLEM,
-    SAMPLE,
-    VERDICT,
-    AmbiguousRow,
-    Fields,
-    NoField,
-    find_field,
-    lookup,
-    there,
-)
+from slm_math.foreign.joining import JOINED
+from slm_math.foreign.paths import first_of, lookup
+from slm_math.foreign.shapes import shape_named
+from slm_math.grading.fields import FINISH, ID, SAMPLE, Fields, there
 from slm_math.grading.roles import completion_field, gold_field
-from slm_math.grading.texts import as_text, kind_of, sample_texts
+from slm_math.grading.row_verdicts import row_verdicts
+from slm_math.grading.tasks import gold_of, task_of
+from slm_math.grading.texts import sample_texts
 from slm_math.records.encoding import check_schema
-from slm_math.types import AnswerType, Problem, Task
+from slm_math.types import Task
 
-_KINDS = get_args(AnswerType)
 ENDED = (*FINISH, "truncated")
 TOKEN_LIMIT = ("length", "max_tokens")  # finish reasons of a completion that hit the token limit
-_VERDICT_TEXTS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+TAGS = ("level", "subject", "type", "category")
 RECORD = frozenset({"id", "sample", "problem", "gold", "answer", "correct", "reason", "events"})
 
 
 class Case(NamedTuple):
     """One completion to grade, or the answer of an evaluation record, which is `extracted` already.
 
-    `truncated`: whether the completion hit the token limit; None if the row does not say. `stored`:
-    the verdict that the row carries. `broken`: why an evaluation has no answer. `repeat`: what
+    `truncated`: whether the completion hit the token limit; None if the row does not say.
+    `verdicts`: those that the row carries, by the name of the field or metric, and `theirs`: the
+    answer that its tool extracted. `broken`: why an evaluation has no answer. `repeat`: what
     tells the rows of one problem apart, if the row says. `filter`: the filter of lm-eval that the
-    row belongs to; its files hold the rows of each problem once per filter.
+    row belongs to; its files hold the rows of each problem once per filter. `tags`: of the problem.
     """
 
     line: int
@@ -52,11 +39,13 @@ class Case(NamedTuple):
     completion: str | None
     task: Task
     truncated: bool | None = None
-    stored: bool | None = None
+    verdicts: tuple[tuple[str, bool], ...] = ()
+    theirs: str | None = None
     extracted: bool = False
     broken: str | None = None
     repeat: str | int | None = None
     filter: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 def is_record(row: Mapping[str, Any]) -> bool:
@@ -71,20 +60,24 @@ def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
     """
     if fields.records:
         return [_record_case(row, line, fields)]
-    name, completion = completion_field(row, fields.completion)
+    shape = None if fields.shape is None else shape_named(fields.shape)
+    if shape is None or fields.completion is not None:
+        name, completion = completion_field(row, fields.completion)
+    else:
+        name, completion = shape.completion_of(row)
     if name == "solution" and fields.reference:
         raise RowError("no completion: the row has only 'solution', the reference of other rows")
-    gold = _gold(row, fields, name)
+    gold = gold_of(row, fields, name, shape)
     try:
         texts = sample_texts(completion)
     except RowError as error:
         raise RowError(f"field {name!r} {error}") from error
-    task = _task(row, gold, fields)
-    stored = _verdicts(row, fields.verdict, len(texts)) if fields.stored else [None] * len(texts)
-    id = _number_or_name(row, ID)
-    repeat = _number_or_name(row, SAMPLE)
+    task = task_of(row, gold, fields, shape)
+    own = row_verdicts(row, fields.verdict, shape, len(texts))
+    id = _number_or_name(row, ID if shape is None else (*shape.id, *ID))
+    repeat = _number_or_name(row, SAMPLE if shape is None else (*shape.sample, *SAMPLE))
     kind = row.get("filter") if "doc_id" in row else None
-    truncated = _truncated(row, name, len(texts))
+    truncated = _truncated(row, name, len(texts), () if shape is None else shape.finish)
     return [
         Case(
             line=line,
@@ -93,12 +86,26 @@ def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
             completion=text,
             task=task,
             truncated=truncated[sample],
-            stored=stored[sample],
+            verdicts=own[sample].verdicts,
+            theirs=own[sample].answer,
             repeat=repeat,
             filter=kind if isinstance(kind, str) else None,
+            tags=_tags(row) if fields.recorded else (),
         )
         for sample, text in enumerate(texts)
     ]
+
+
+def used_fields(row: Mapping[str, Any], fields: Fields) -> tuple[str, str]:
+    """The names of the fields of the completion and of the reference. Raises RowError."""
+    shape = None if fields.shape is None else shape_named(fields.shape)
+    if shape is None or fields.completion is not None:
+        completion, _ = completion_field(row, fields.completion)
+    else:
+        completion, _ = shape.completion_of(row)
+    if fields.gold is None and shape is not None and shape.gold:
+        return completion, first_of(row, shape.gold)[0]
+    return completion, "" if JOINED in row else gold_field(row, fields.gold, completion)[0]
 
 
 def _record_case(row: Mapping[str, Any], line: int, fields: Fields) -> Case:
@@ -129,11 +136,11 @@ def _record_case(row: Mapping[str, Any], line: int, fields: Fields) -> Case:
         sample=row["sample"],
         id=row["id"],
         completion=answer,
-        task=_task(row, row["gold"], fields),
+        task=task_of(row, row["gold"], fields),
         truncated=any(
             isinstance(event, dict) and event.get("finish") == "length" for event in row["events"]
         ),
-        stored=row["correct"],
+        verdicts=(("correct", row["correct"]),),
         extracted=True,
         broken=error,
     )
@@ -147,116 +154,28 @@ def _number_or_name(row: Mapping[str, Any], names: tuple[str, ...]) -> str | int
     return None
 
 
-def _gold(row: Mapping[str, Any], fields: Fields, completion: str) -> str:
-    """The reference answer. Raises AmbiguousRow if the usual fields hold different ones."""
-    first, value = gold_field(row, fields.gold, completion)
-    kind = fields.answer_type or row.get("answer_type")
-    gold = _gold_text(first, value, kind)
-    for other in () if fields.gold else there(row, GOLD):
-        another = lookup(row, other)
-        if other in (first, completion, "solution") or another is None or another is MISSING:
-            continue
-        try:
-            second = _gold_text(other, another, kind)
-        except RowError:
-            continue
-        if second != gold and not grade_answer(second, Task(Problem("", ""), gold)).equal:
-            raise AmbiguousRow(
-                f"fields {first!r} ({plain(gold, 40)}) and {other!r} ({plain(second, 40)}) differ: "
-                f"say which is the reference with --gold {first} or --gold {other}"
-            )
-    return gold
+def _tags(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What people break results down by, of the row, its problem or its metadata."""
+    found = {}
+    holders = (row, *(row.get(name) for name in ("doc", "metadata", JOINED)))
+    for holder in holders:
+        fields = holder if isinstance(holder, Mapping) else {}
+        for name in TAGS:
+            if isinstance(fields.get(name), str | int) and fields[name] != "":
+                found.setdefault(name, str(fields[name]))
+    return tuple(found.items())
 
 
-def _gold_text(name: str, value: Any, kind: Any) -> str:
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    text = as_text(value)
-    if text is None:
-        raise RowError(f"field {name!r} (the gold) is {kind_of(value)}, not text or a number")
-    try:
-        return _read_gold(text, kind if kind in _KINDS else "math")
-    except ValueError as error:
-        raise RowError(f"field {name!r} (the gold) {error}") from error
-
-
-@lru_cache(maxsize=1024)  # the samples of a problem have the same one
-def _read_gold(text: str, kind: AnswerType) -> str:
-    return read_gold(text, Problem("", "", kind))
-
-
-def _task(row: Mapping[str, Any], gold: str, fields: Fields) -> Task:
-    kind = fields.answer_type or row.get("answer_type") or "math"
-    if kind not in _KINDS:
-        raise RowError(
-            f"field 'answer_type' must be one of {', '.join(_KINDS)}, got {plain(kind, 40)}"
-        )
-    tolerance = fields.tolerance if fields.tolerance is not None else row.get("tolerance")
-    if kind != "num":
-        tolerance = None
-    elif isinstance(tolerance, bool) or not isinstance(tolerance, str | int | float | None):
-        raise RowError(
-            f"field 'tolerance' is {kind_of(tolerance)}, not a number or a text such as 1%"
-        )
-    choices = _choices(row, fields.choices) if kind == "mc" else ()
-    problem = _problem(row, fields.problem)
-    return _new_task(problem, kind, choices=choices, gold=gold, tolerance=tolerance)
-
-
-@lru_cache(maxsize=64, typed=True)  # the samples of a problem are often neighbors
-def _new_task(
-    problem: str,
-    kind: AnswerType,
-    choices: tuple[str, ...],
-    gold: str,
-    tolerance: float | str | None,
-) -> Task:
-    return Task(Problem("", problem, kind, choices), gold, tolerance=tolerance)
-
-
-def _problem(row: Mapping[str, Any], name: str | None) -> str:
-    for path in (name,) if name else there(row, PROBLEM):
-        value = lookup(row, path)
-        if isinstance(value, str):
-            return value
-        if name:
-            problem = "is missing" if value is MISSING else "is not text"
-            raise RowError(f"field {name!r} (the problem) {problem}")
-    return ""
-
-
-def _choices(row: Mapping[str, Any], name: str | None) -> tuple[str, ...]:
-    value = lookup(row, name or "choices")
-    if name is None and (value is MISSING or value is None):
-        return ()
-    texts = [as_text(item) for item in value] if isinstance(value, list) else [None]
-    if None in texts:
-        raise RowError(f"field {name or 'choices'!r} must be a list of texts, the choices in order")
-    return tuple(text for text in texts if text is not None)
-
-
-def _verdicts(row: Mapping[str, Any], name: str | None, samples: int) -> list[bool | None]:
-    """The verdicts that a row carries, one per sample; None for a missing one."""
-    try:
-        key, value = find_field(row, name, VERDICT, "verdict")
-    except NoField:
-        return [None] * samples
-    values = [
-        _VERDICT_TEXTS.get(item.lower(), item) if isinstance(item, str) else item
-        for item in (value if isinstance(value, list) else [value])
-    ]
-    if any(item not in (None, True, False) for item in values):
-        raise RowError(f"field {key!r} (the verdict) is neither true nor false")
-    if len(values) > samples:
-        raise RowError(f"field {key!r} holds {len(values)} verdicts for {samples} samples")
-    verdicts = [None if item is None else bool(item) for item in values]
-    return verdicts + [None] * (samples - len(verdicts))
-
-
-def _truncated(row: Mapping[str, Any], path: str, samples: int) -> list[bool | None]:
+def _truncated(
+    row: Mapping[str, Any], path: str, samples: int, finish: tuple[str, ...] = ()
+) -> list[bool | None]:
     """Whether each sample hit the token limit, from a field of the row or of an object around the
-    completion; None if there is no such field.
+    completion, or from the paths `finish`; None if there is no such field.
     """
+    _, ended = first_of(row, finish)
+    reasons = ended if isinstance(ended, list) else [ended]
+    if len(reasons) == samples and all(isinstance(reason, str) for reason in reasons):
+        return [reason.lower() in TOKEN_LIMIT for reason in reasons]
     holders: list[Any] = [row]
     while "." in path:
         path = path.rpartition(".")[0]

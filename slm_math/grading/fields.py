@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from slm_math.data.json_lines import RowError
+from slm_math.foreign.paths import MISSING, lookup
 from slm_math.types import AnswerType
 
 # The usual names of completions, best first. Where a row uses several names of one rank, nobody can
@@ -40,7 +41,6 @@ SAMPLE = ("sample", "sample_id", "sample_index", "sample_idx", "repeat", "seed")
 PROBLEM = ("problem", "question", "prompt", "doc.problem", "doc.question")
 VERDICT = ("correct", "is_correct")
 FINISH = ("finish_reason", "finish", "stop_reason")
-MISSING = object()
 SHOWN = 6  # usual names in an error, which has to fit beside the row's own
 
 
@@ -62,9 +62,10 @@ class AmbiguousRow(ValueError):
 class Fields:
     """How to read rows: names of fields (None: the usual ones), and what holds for all rows.
 
-    `records` says that rows are evaluation records of this project, whose answers are extracted
-    already; `stored` that rows carry verdicts to compare with; `reference` that their `solution` is
-    the reference, since the first row has a completion beside it.
+    `format` names the shape of the rows (None: the one that fits), and `shape` is the one that they
+    have, by its name. `records` says that rows are evaluation records of this project, whose
+    answers are extracted already; `reference` that their `solution` is the reference, since the
+    first row has a completion beside it; `recorded` that each sample comes with its record.
     """
 
     completion: str | None = None
@@ -76,8 +77,10 @@ class Fields:
     verdict: str | None = None
     last_number: bool = False
     records: bool = False
-    stored: bool = False
     reference: bool = False
+    format: str | None = None
+    shape: str | None = None
+    recorded: bool = False
 
 
 def there(row: Mapping[str, Any], paths: tuple[str, ...]) -> tuple[str, ...]:
@@ -90,42 +93,6 @@ def _there(names: tuple[str, ...], paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(
         path for path in paths if any(path == name or path.startswith(f"{name}.") for name in names)
     )
-
-
-def lookup(value: Any, path: str) -> Any:
-    """The value at a dotted path (`choices.0.message.content`), MISSING if there is none; names may
-    contain dots, too.
-    """
-    if isinstance(value, dict):
-        if path in value:
-            return value[path]
-        if "." not in path:  # most names of most rows
-            return MISSING
-        head, _, rest = path.partition(".")
-        if "." not in rest:
-            return lookup(value[head], rest) if head in value else MISSING
-        dots = [index for index, char in enumerate(path) if char == "."]
-        nested = (lookup(value[path[:dot]], path[dot + 1 :]) for dot in dots if path[:dot] in value)
-        return next((item for item in nested if item is not MISSING), MISSING)
-    if isinstance(value, list):
-        index, _, rest = path.partition(".")
-        if index.isdecimal() and int(index) < len(value):
-            return lookup(value[int(index)], rest) if rest else value[int(index)]
-    return MISSING
-
-
-def field_paths(value: Any, prefix: str = "", depth: int = 3) -> Iterator[str]:
-    """The dotted paths in an object, for users to choose from."""
-    items = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value[:1])
-        if isinstance(value, list)
-        else ()
-    )
-    for key, item in items:
-        nested = list(field_paths(item, f"{prefix}{key}.", depth - 1)) if depth > 1 else []
-        yield from nested or [f"{prefix}{key}"]
 
 
 def find_field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,16 +15,15 @@ from rich.console import Console
 from slm_math.answers import grade
 from slm_math.data.json_lines import RowError, dump, parse
 from slm_math.evaluation.plain import plain
-from slm_math.grading.completions import cases, is_record
-from slm_math.grading.fields import (
-    VERDICT,
-    AmbiguousRow,
-    Fields,
-    NoField,
-    field_paths,
-    find_field,
-)
-from slm_math.grading.roles import check_reference, completion_field, gold_field
+from slm_math.foreign.joining import Golds
+from slm_math.foreign.paths import field_paths
+from slm_math.foreign.shapes import shape_of
+from slm_math.grading.agreement import Agreements
+from slm_math.grading.completions import cases, is_record, used_fields
+from slm_math.grading.fields import AmbiguousRow, Fields, NoField
+from slm_math.grading.recording import SAVED, Recorder
+from slm_math.grading.roles import check_reference, completion_field
+from slm_math.grading.row_verdicts import check_named
 from slm_math.grading.rows import rows
 from slm_math.grading.scoring import grade_lines
 from slm_math.grading.tally import Tallies, accuracy, print_line, print_tally, print_unread
@@ -36,13 +35,18 @@ PEEK = 100  # lines among which the first readable one is searched
 @dataclass(frozen=True)
 class Options:
     """How to grade a file: the fields of its rows, the file for the verdicts (None: beside it), the
-    number of processes (None: as many as are worth it) and the expected number of problems.
+    number of processes (None: as many as are worth it), the expected number of problems, reference
+    answers of another file to join, what takes the records, and how many disagreements with the
+    rows' own verdicts are shown.
     """
 
     fields: Fields
     out: Path | None = None
     workers: int | None = None
     expect: int | None = None
+    golds: Golds | None = None
+    recorder: Recorder | None = None
+    disagreements: int = 5
 
 
 def grade_saved(path: Path, options: Options, console: Console) -> bool:
@@ -51,28 +55,35 @@ def grade_saved(path: Path, options: Options, console: Console) -> bool:
 
     Raises ValueError for a file or options that the user must correct first.
     """
-    fields = with_row_kind(path, options.fields)
+    fields = with_row_kind(path, options.fields, options.golds)
+    fields = replace(fields, recorded=options.recorder is not None)
     target = options.out or verdict_file(path)
-    tallies = Tallies(fields)
-    graded = grade_lines(path, fields, options.workers, console)
-    with _written(path, target) as sink, closing(graded) as rows:
-        for row in map(tallies.add, rows):
+    tallies, agreements = Tallies(fields), Agreements(options.disagreements)
+    graded = grade_lines(path, fields, options.workers, console, golds=options.golds)
+    recorder = options.recorder
+    with recorder or nullcontext(), _written(path, target) as sink, closing(graded) as rows:
+        for row in map(agreements.add, map(tallies.add, rows)):
+            if recorder is not None:
+                recorder.add(row)
             if row.error is not None:
                 sink.write(dump({"line": row.line, "error": row.error}))
             else:
                 for sample in row.samples:
                     if sample.broken is None:
                         sink.write(sample.to_line().encode())
+        finished = tallies.finish()
+        if recorder is not None and tallies.graded:
+            recorder.finish(path, fields.shape or SAVED, tallies)
     if not tallies.graded:
         raise ValueError(f"{path}: no row could be graded; line {tallies.first_error}")
-    for tally in tallies.finish():
+    for tally in finished:
         name = f"{plain(tally.filter)}: " if tally.filter and tallies.several else ""
         print_line(
             console,
             f"{name}{tally.total.correct} of {tally.total.n} correct: {accuracy(tally)}; verdicts: "
             f"{target}",
         )
-    print_fields(path, fields, console)
+    print_fields(path, fields, console, options.golds)
     for tally in tallies.finished:
         if tallies.several:
             print_line(console, f"filter {plain(tally.filter)}:")
@@ -83,24 +94,26 @@ def grade_saved(path: Path, options: Options, console: Console) -> bool:
             f"filters: the rows of {', '.join(map(plain, tallies.same))} hold the same completions,"
             " which are counted once",
         )
+    agreements.print(fields.shape or path.name, console)
     print_unread(tallies, console)
     return has_expected_problems(tallies, options.expect, console) and not (
         tallies.unread or any(tally.duplicates for tally in tallies.finished)
     )
 
 
-def print_fields(path: Path, fields: Fields, console: Console) -> None:
+def print_fields(path: Path, fields: Fields, console: Console, golds: Golds | None) -> None:
     """Prints which fields of the first row are used: a row may have several texts."""
-    _, row = first_row(path)
+    _, row = first_row(path, golds)
     with suppress(RowError):
         if fields.records:
             completion, gold = "answer", "gold"
         else:
-            completion, _ = completion_field(row, fields.completion)
-            gold, _ = gold_field(row, fields.gold, completion)
-        print_line(
-            console, f"read: completion from {plain(completion)!r}, gold from {plain(gold)!r}"
-        )
+            completion, gold = used_fields(row, fields)
+        where = f"gold from {plain(gold)!r}"
+        if golds is not None and fields.gold is None:
+            where = f"gold joined from {golds.path}"
+        shape = "" if fields.shape is None else f" as rows of {fields.shape}"
+        print_line(console, f"read{shape}: completion from {plain(completion)!r}, {where}")
         if completion == "solution" and fields.completion is None:
             print_line(
                 console,
@@ -127,13 +140,13 @@ def has_expected_problems(tallies: Tallies, expect: int | None, console: Console
     return False
 
 
-def first_row(path: Path) -> tuple[int, dict[str, Any]]:
+def first_row(path: Path, golds: Golds | None = None) -> tuple[int, dict[str, Any]]:
     """The first row that can be read, with its line number.
 
     Raises ValueError if none of the first `PEEK` rows can be read, and says why.
     """
     why = ""
-    for number, line, _ in islice(rows(path), PEEK):
+    for number, line, _ in islice(rows(path, golds), PEEK):
         try:
             return number, parse(line)
         except RowError as error:
@@ -143,27 +156,36 @@ def first_row(path: Path) -> tuple[int, dict[str, Any]]:
     )
 
 
-def with_row_kind(path: Path, fields: Fields) -> Fields:
-    """The fields, with the kind of rows (`records`) that the first row shows.
+def with_row_kind(path: Path, fields: Fields, golds: Golds | None = None) -> Fields:
+    """The fields, with the kind of rows (`records`, `shape`) that the first row shows.
 
     Raises ValueError if there is no row, or the first one lacks a field.
     """
     if not path.is_file():
         raise ValueError(f"{path} is not a file" if path.exists() else f"{path} does not exist")
-    number, row = first_row(path)
+    number, row = first_row(path, golds)
     check_rules(fields, row.get("answer_type"))
-    fields = replace(fields, records=is_record(row) and not (fields.completion or fields.gold))
+    try:
+        shape = shape_of(row, fields.format)
+    except ValueError as error:
+        raise ValueError(f"{path}, line {number}: {error}") from error
+    fields = replace(
+        fields,
+        records=is_record(row) and not (fields.completion or fields.gold),
+        shape=None if shape is None else shape.name,
+    )
     try:
         cases(row, number, fields)
-        if not fields.records and fields.completion is None:
+        check_named(row, fields.verdict, shape)
+        if not fields.records and fields.completion is None and shape is None:
             name, completion = completion_field(row, None)
             check_reference(row, name, completion)
             fields = replace(fields, reference=name != "solution")
-        if fields.stored and not fields.records:
-            find_field(row, fields.verdict, VERDICT, "verdict")
     except NoField as error:
         there = plain(", ".join(islice(field_paths(row), 20)), 300) or "none"
         name = f"name it with --{error.option} FIELD"
+        if error.option == "gold" and golds is None:
+            name += ", or join a file of references with --golds FILE"
         raise ValueError(
             f"{path}, line {number}: {error}; fields there: {there}; {name}"
         ) from error

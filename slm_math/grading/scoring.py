@@ -21,10 +21,13 @@ from rich.progress import TaskProgressColumn
 from slm_math.answers import grade_answer, grade_reply, grader_version
 from slm_math.data.json_lines import Line, RowError, parse, quoted
 from slm_math.evaluation.live import Live, State
+from slm_math.foreign.joining import Golds
 from slm_math.grading.completions import Case, cases
 from slm_math.grading.fields import AmbiguousRow, Fields
+from slm_math.grading.records import record_of
 from slm_math.grading.rows import rows
 from slm_math.metrics.intervals import wilson
+from slm_math.records.record import Record
 
 BATCH_ROWS, BATCH_BYTES = 32, 1 << 18
 IN_PROCESS = 2000  # samples that this process grades before it starts others
@@ -37,9 +40,10 @@ class GradedSample(NamedTuple):
     """The verdict on one sample; `lenient`: whether it is correct when the last number is accepted.
 
     `truncated`: the completion hit the token limit, or, if the row does not say (`estimated`),
-    looks as if it had. `stored`: the verdict that the row carries. `broken`: why an evaluation has
-    no answer; there is no verdict then. `filter`: see `Case`. `repeats`: what tells
+    looks as if it had. `verdicts` and `theirs`: what the row says, see `Case`; so is `filter`.
+    `broken`: why an evaluation has no answer; there is no verdict then. `repeats`: what tells
     this sample from others, None if nothing does: a row that repeats it is no further sample.
+    `record`: of this sample, where one is asked for.
     """
 
     line: int
@@ -56,10 +60,18 @@ class GradedSample(NamedTuple):
     lenient: bool
     truncated: bool
     estimated: bool
-    stored: bool | None
     broken: str | None
+    gold: str
+    verdicts: tuple[tuple[str, bool], ...] = ()
+    theirs: str | None = None
     filter: str | None = None
     repeats: str | None = None
+    record: Record | None = None
+
+    @property
+    def stored(self) -> bool | None:
+        """The verdict that the row carries, where it carries one."""
+        return self.verdicts[0][1] if self.verdicts else None
 
     def to_line(self) -> str:
         """What a file of verdicts says of this sample; several times as fast as an encoder."""
@@ -97,18 +109,22 @@ class LineBatch(NamedTuple):
 
 
 def grade_lines(
-    path: Path, fields: Fields, workers: int | None, console: Console
+    path: Path,
+    fields: Fields,
+    workers: int | None,
+    console: Console,
+    golds: Golds | None = None,
 ) -> Generator[GradedLine]:
     """Graded lines in the order of the file, with a progress bar.
 
-    `workers` None: all usable cores, once the file has turned out to be long. Raises ValueError for
-    an ambiguous row, and when a worker process dies.
+    `golds` are joined to the rows. `workers` None: all usable cores, once the file has turned out
+    to be long. Raises ValueError for an ambiguous row, and when a worker process dies.
     """
     correct = n = done = 0
     shown = 0.0
     start, size = time.monotonic(), path.stat().st_size
     with Live(console, path.name, amount=TaskProgressColumn()) as live:
-        for graded, end in _graded(path, fields, workers):
+        for graded, end in _graded(path, fields, workers, golds):
             for line in graded:
                 n += len(line.samples)
                 for sample in line.samples:
@@ -133,9 +149,9 @@ def grade_lines(
 
 
 def _graded(
-    path: Path, fields: Fields, workers: int | None
+    path: Path, fields: Fields, workers: int | None, golds: Golds | None
 ) -> Iterator[tuple[list[GradedLine], int]]:
-    batches = _batches(path)
+    batches = _batches(path, golds)
     samples = 0
     where = str(path)
     while workers == 1 or (workers is None and (samples < IN_PROCESS or usable_cores() == 1)):
@@ -153,10 +169,10 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _batches(path: Path) -> Iterator[LineBatch]:
+def _batches(path: Path, golds: Golds | None) -> Iterator[LineBatch]:
     batch: list[tuple[int, Line]] = []
     size = end = 0
-    for number, line, end in rows(path):
+    for number, line, end in rows(path, golds):
         batch.append((number, line))
         size += len(line) if isinstance(line, bytes) else 0
         if len(batch) == BATCH_ROWS or size >= BATCH_BYTES:
@@ -223,7 +239,7 @@ def grade_batch(batch: list[tuple[int, Line]], fields: Fields, where: str) -> li
 def _grade_line(number: int, line: Line, fields: Fields, where: str) -> GradedLine:
     try:
         samples = cases(parse(line), number, fields)
-        return GradedLine(number, tuple(grade_case(case, fields.last_number) for case in samples))
+        return GradedLine(number, tuple(grade_case(case, fields) for case in samples))
     except RowError as error:
         return GradedLine(number, (), str(error))
     except AmbiguousRow as error:
@@ -234,9 +250,9 @@ def _grade_line(number: int, line: Line, fields: Fields, where: str) -> GradedLi
         return GradedLine(number, (), f"the grader failed ({type(error).__name__}: {error})")
 
 
-def grade_case(case: Case, last_number: bool = False) -> GradedSample:
+def grade_case(case: Case, fields: Fields = Fields()) -> GradedSample:
     """The verdict on one case."""
-    task, text = case.task, case.completion or ""
+    task, text, last_number = case.task, case.completion or "", fields.last_number
     start = time.perf_counter()
     if case.extracted:
         decision = grade_answer(case.completion, task)
@@ -250,6 +266,7 @@ def grade_case(case: Case, last_number: bool = False) -> GradedSample:
         lenient = correct or (accepts_more and grade_reply(text, task, True).correct)
     estimated = case.truncated is None
     completion_hash = _hash(text)
+    seconds = round(time.perf_counter() - start, 6)
     problem_hash, gold_hash = _known_hash(task.problem.text), _known_hash(task.gold)
     return GradedSample(
         line=case.line,
@@ -259,7 +276,7 @@ def grade_case(case: Case, last_number: bool = False) -> GradedSample:
         answer=answer,
         method=method,
         reason=reason,
-        seconds=round(time.perf_counter() - start, 6),
+        seconds=seconds,
         grader=grader_version(),
         completion_hash=completion_hash,
         gold_hash=gold_hash,
@@ -268,12 +285,17 @@ def grade_case(case: Case, last_number: bool = False) -> GradedSample:
         if case.truncated is None
         else case.truncated,
         estimated=estimated,
-        stored=case.stored,
         broken=case.broken,
+        gold=task.gold,
+        verdicts=case.verdicts,
+        theirs=case.theirs,
         filter=case.filter,
         repeats=None
         if case.id is None
         else f"{case.id!r} {case.repeat!r} {problem_hash} {gold_hash} {completion_hash}",
+        record=record_of(case, answer, correct, reason=reason, method=method, lenient=lenient)
+        if fields.recorded
+        else None,
     )
 
 

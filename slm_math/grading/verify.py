@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from slm_math.grading.saved import (
     with_row_kind,
 )
 from slm_math.grading.scoring import GradedLine, GradedSample, grade_lines
+from slm_math.grading.stored_verdicts import check_stored, stored_names
 from slm_math.grading.tally import SHOWN, Tallies, print_line, print_unread
 from slm_math.metrics.arrays import Whole
 from slm_math.records.names import Names
@@ -122,12 +123,12 @@ def verify_file(path: Path, options: Options, console: Console) -> bool:
 
     False if any verdict differs, is missing or is a duplicate, or if there is none.
     """
-    fields = with_row_kind(path, options.fields)
+    fields = with_row_kind(path, options.fields, options.golds)
     verdicts = options.out or verdict_file(path)
     in_rows = fields.records or fields.verdict is not None
     if not in_rows and not verdicts.is_file():
-        _, row = first_row(path)
-        in_rows = options.out is None and any(name in row for name in VERDICT)
+        number, row = first_row(path, options.golds)
+        in_rows = options.out is None and bool(stored_names(row, number, fields))
         if not in_rows:
             also = (
                 ""
@@ -136,10 +137,11 @@ def verify_file(path: Path, options: Options, console: Console) -> bool:
                 f"--verdict"
             )
             raise ValueError(f"nothing to verify: {verdicts} does not exist{also}")
-    fields = with_row_kind(path, replace(fields, stored=in_rows))
+    if in_rows and not fields.records:
+        check_stored(path, fields, options.golds)
     tallies, findings = Tallies(fields), Findings()
     rows_per_id, recorded = RowsPerId(), Recorded()
-    with closing(grade_lines(path, fields, options.workers, console)) as rows:
+    with closing(grade_lines(path, fields, options.workers, console, golds=options.golds)) as rows:
         added = map(tallies.add, rows)
         if fields.records:
             added = _noted(added, recorded)

@@ -21,7 +21,8 @@ class Facts(NamedTuple):
     """Of a record (see `Record`), and of its events.
 
     `undecided`: by the grader. `boxed`: the answer is stated in a box or a tag. `spoke`: there are
-    replies; of these `empty`: one had no token, `wrote`: one has a program. Of its programs `ran`:
+    replies; of these `empty`: one had no token (0 tokens of a text are an unknown number), `wrote`:
+    one has a program. Of its programs `ran`:
     there are some, `failed`: one did not succeed, `succeeded`: the last one did. `rounds`: see
     `correct_by_round`. `graded`: whether any draft, candidate or choice is correct, None without
     one. `lost`: unusable replies. `side`: of the draft to judge, "" for other problems. `approved`:
@@ -92,7 +93,7 @@ def facts(record: Record) -> Facts:
         answer_type=record.answer_type,
         spoke=bool(turns),
         truncated=record.truncated,
-        empty=any(turn.tokens == 0 for turn in turns),
+        empty=any(turn.tokens == 0 and not turn.reply for turn in turns),
         wrote=any(turn.program for turn in turns),
         ran=bool(runs),
         failed=any(not run.ok for run in runs),

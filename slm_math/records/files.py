@@ -272,6 +272,8 @@ def _now() -> str:
 def expected_samples(folder: Path) -> int | None:
     """The number of samples of the complete evaluation, from its manifest; None if unknown."""
     identity = read_manifest(folder).get("identity", {})
+    if "rows" in identity:  # saved completions, of which problems may have different numbers
+        return identity["rows"]
     return (
         identity["problems"] * identity["samples"]
         if {"problems", "samples"} <= set(identity)

@@ -11,6 +11,9 @@ from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
+from rich.console import Console
+
+from slm_math.grading.opened import evaluations_of
 from slm_math.ranges import check_number
 from slm_math.report.accuracy import (
     by_value,
@@ -56,7 +59,14 @@ def report(
         raise ValueError(f"transcripts must be 0 or more, got {transcripts}")
     if Path(out).is_dir():
         raise ValueError(f"{out} is a folder: name a file, such as {Path(out) / 'report.html'}")
-    material = load(folders)
+    with evaluations_of(folders, Console()) as paths:
+        return _report(load(paths), out, plots, transcripts=transcripts, image_mb=image_mb)
+
+
+def _report(
+    material: Material, out: str, plots: str | None, transcripts: int, image_mb: float
+) -> Path:
+    """As `report`, of what was read."""
     groups = grouped(material.runs)
     places = color_places(groups)
     parts = sections(material, groups, places)

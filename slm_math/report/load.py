@@ -71,8 +71,9 @@ class Material:
     notes: tuple[str, ...] = ()  # what is not shown, and why
 
 
-def load(folders: Sequence[str]) -> Material:
-    """Reads output folders of evaluations, folders of agents and folders of training runs.
+def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
+    """Reads output folders of evaluations, folders of agents and folders of training runs, which
+    may have other names than their paths.
 
     Raises ValueError naming a folder that is none of these, or that is named twice.
     """
@@ -80,7 +81,8 @@ def load(folders: Sequence[str]) -> Material:
         raise ValueError(
             "report needs at least one folder of `slm-math eval`, or of a training run"
         )
-    paths = [Path(folder).resolve() for folder in folders]
+    places = folders if isinstance(folders, Mapping) else {each: Path(each) for each in folders}
+    paths = [places[folder].resolve() for folder in folders]
     twice = next((folder for folder, path in zip(folders, paths) if paths.count(path) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} is named twice: name each folder once")
@@ -90,7 +92,7 @@ def load(folders: Sequence[str]) -> Material:
     shares: dict[str, Mapping[str, Any]] = {}
     notes: list[str] = []
     for folder in folders:
-        root = Path(folder)
+        root = places[folder]
         if not root.is_dir():
             raise ValueError(
                 f"{folder} is not a folder: name one that `slm-math eval` or `slm-math fit` wrote"

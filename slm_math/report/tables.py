@@ -110,7 +110,7 @@ def _summary_row(run: AgentRun) -> dict[str, str]:
         "programs": f"{programs.runs}, {percent(programs.share_ok, 0)} ok"
         if programs.runs
         else "-",
-        "tokens": f"{metrics['tokens']:.0f}",
+        "tokens": f"{metrics['tokens']:.0f}" if metrics["tokens"] else "-",
         "seconds": f"{summary.seconds:.3g}",
         "note": ", ".join((["partial"] if run.partial else []) + broken + undecided),
     }

@@ -198,7 +198,6 @@ MISTAKES: dict[str, tuple[Rows, list[str], list[str]]] = {
         ["--verify", "--verdict=right"],
         ["line 1", "'right' is missing", "--verdict FIELD"],
     ),
-    "verdict alone": (FIVE, ["--verdict=right"], ["give --verify"]),
     "tolerance of nothing": (FIVE, ["--tolerance=0.1"], ["--tolerance", "--answer_type num"]),
     "tolerance of math": (FIVE, ["--tolerance=0.1", "--answer_type=math"], ["--answer_type num"]),
     "choices of nothing": (FIVE, ["--choices=id"], ["--choices", "--answer_type mc"]),

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from slm_math.data.json_lines import RowError
+from slm_math.foreign.paths import field_paths, lookup
 from slm_math.grading.completions import Case, cases
-from slm_math.grading.fields import AmbiguousRow, Fields, NoField, field_paths, lookup
+from slm_math.grading.fields import AmbiguousRow, Fields, NoField
 from slm_math.grading.scoring import grade_case, looks_truncated
 
 USER, REPLY = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "R"}

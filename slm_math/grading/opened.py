@@ -1,0 +1,70 @@
+"""Files of completions where a command expects folders of evaluations."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from slm_math.evaluation.plain import plain, print_line
+from slm_math.grading.fields import Fields
+from slm_math.grading.recording import RECORDS, SAVED, Recorder
+from slm_math.grading.saved import with_row_kind
+from slm_math.grading.scoring import grade_lines
+from slm_math.grading.tally import Tallies
+
+
+def record_file(path: Path, folder: Path, fields: Fields) -> Tallies:
+    """Grades a file of completions and writes records of it, on standard error a progress bar.
+
+    Raises ValueError for a file that cannot be read as it is.
+    """
+    fields = replace(with_row_kind(path, fields), recorded=True)
+    tallies = Tallies(fields)
+    graded = grade_lines(path, fields, None, Console(stderr=True))
+    with Recorder(folder) as recorder, closing(graded) as rows:
+        for row in rows:
+            recorder.add(tallies.add(row))
+        if not tallies.graded:
+            raise ValueError(f"{path}: no row could be graded; line {tallies.first_error}")
+        tallies.finish()
+        recorder.finish(path, fields.shape or SAVED, tallies)
+    return tallies
+
+
+@contextmanager
+def evaluations_of(names: Sequence[str], console: Console) -> Iterator[dict[str, Path]]:
+    """The folder of each name: itself, or, of a file of completions, a temporary one with records
+    of these. Says which rows could not be read.
+
+    Raises ValueError for a file that needs options, with the command that takes them.
+    """
+    with tempfile.TemporaryDirectory(prefix="slm-math-") as root:
+        yield {name: _folder_of(name, Path(root) / str(i), console) for i, name in enumerate(names)}
+
+
+def _folder_of(name: str, room: Path, console: Console) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        return path
+    if path.name == RECORDS:
+        return path.parent
+    folder = room / path.name / SAVED
+    try:
+        tallies = record_file(path, folder, Fields())
+    except ValueError as error:
+        raise ValueError(
+            f"{error} (with `slm-math grade {name} --records FOLDER`, which takes these options; "
+            "then name the folder)"
+        ) from error
+    if tallies.unread:
+        print_line(
+            console,
+            f"{plain(name)}: {tallies.unread} rows could not be read, the first in line "
+            f"{plain(tallies.first_error, 200)}",
+        )
+    return folder
