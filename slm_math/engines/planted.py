@@ -2,7 +2,7 @@
 
     from slm_math.engines.planted import PlantedSolver
 
-    solver = PlantedSolver(tasks, accuracy=0.6, spread=2.0)
+    solver = PlantedSolver(tasks, accuracy=0.6, concentration=2.0)
     solver.probability("p/1"), solver.is_right("p/1", sample=0)
 
 It is an engine: agents, grader, records, comparisons and training see its replies as those of a
@@ -28,7 +28,7 @@ class PlantedSolver(Engine):
     Args:
         tasks: the problems that it may be asked, whose reference answers are whole numbers.
         accuracy: the mean of the probabilities.
-        spread: a + b of the beta distribution of the probabilities; a large number makes all
+        concentration: a + b of the beta distribution of the probabilities; a large number makes all
             alike, a small one makes problems nearly always or nearly never solved.
         seed: of the probabilities; solvers with one seed find the same problems hard.
         run: of the luck of samples.
@@ -42,16 +42,16 @@ class PlantedSolver(Engine):
         self,
         tasks: Sequence[Task],
         accuracy: float,
-        spread: float = 2.0,
+        concentration: float = 2.0,
         seed: int = 0,
         run: int = 0,
         alike: float = 0.0,
     ) -> None:
         check_number("accuracy", accuracy, above=0, below=1)
-        check_number("spread", spread, above=0)
+        check_number("concentration", concentration, above=0)
         check_number("alike", alike, low=0, high=1)
         self.golds = {task.problem.id: int(task.gold) for task in tasks}
-        self.accuracy, self.spread, self.seed = accuracy, spread, seed
+        self.accuracy, self.concentration, self.seed = accuracy, concentration, seed
         self.run, self.alike = run, alike
         self._tickets = 0
         self._open: dict[int, Request] = {}
@@ -59,7 +59,7 @@ class PlantedSolver(Engine):
     def probability(self, problem: str) -> float:
         """That a sample of this problem is right."""
         draw = random.Random(f"{self.seed} {problem}")
-        a, b = self.accuracy * self.spread, (1 - self.accuracy) * self.spread
+        a, b = self.accuracy * self.concentration, (1 - self.accuracy) * self.concentration
         return draw.betavariate(a, b)
 
     def is_right(self, problem: str, sample: int, turn: int = 1) -> bool:
@@ -81,7 +81,7 @@ class PlantedSolver(Engine):
     # the interface of an engine
 
     def identity(self) -> dict[str, Any]:
-        planted = ("accuracy", "spread", "seed", "run", "alike")
+        planted = ("accuracy", "concentration", "seed", "run", "alike")
         return super().identity() | {name: getattr(self, name) for name in planted}
 
     def submit(self, request: Request) -> int:

@@ -102,7 +102,7 @@ def test_without_an_evaluation_they_are_refused(
 
 
 REFUSED = {
-    "limt": ("--eval.limt=5", "there is no option eval.limt: did you mean limit or"),
+    "limt": ("--eval.limt=5", "there is no option eval.limt: did you mean limit"),
     "short": ("--eval.max_new_tokens=5", "did you mean eval.inference.sampling.max_new_tokens?"),
     "former": ("--eval.sampling.top_k=5", "did you mean eval.inference.sampling?"),
     "agent": ("--eval.agents.a=SingelShot", "eval.agents.a: there is no class SingelShot: did"),

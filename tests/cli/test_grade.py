@@ -204,7 +204,7 @@ MISTAKES: dict[str, tuple[Rows, list[str], list[str]]] = {
     "no tolerance": (FIVE, ["--tolerance=much", "--answer_type=num"], ["tolerance 'much'"]),
     "no workers": (FIVE, ["--workers=0"], ["workers must be at least 1"]),
     "file and explain": (FIVE, ["--explain=5"], ["either a file"]),
-    "wrong type": (FIVE, ["--answer_type=word"], ["answer_type", "'math', 'mc', 'num'"]),
+    "wrong type": (FIVE, ["--answer_type=word"], ["answer_type", "is none of math, mc, num"]),
 }
 
 

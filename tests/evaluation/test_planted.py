@@ -28,7 +28,7 @@ def evaluated(folder: Path, solver: PlantedSolver, samples: int = 1) -> list[Rec
 
 
 def test_every_verdict_is_the_planted_one(tmp_path: Path) -> None:
-    solver = PlantedSolver(TASKS, accuracy=0.6, spread=1.0)
+    solver = PlantedSolver(TASKS, accuracy=0.6, concentration=1.0)
     records = evaluated(tmp_path, solver, samples=3)
     assert len(records) == 450
     for record in records:
@@ -40,7 +40,7 @@ def test_every_verdict_is_the_planted_one(tmp_path: Path) -> None:
 
 
 def test_a_vote_is_that_of_the_planted_answers(tmp_path: Path) -> None:
-    solver = PlantedSolver(TASKS, accuracy=0.5, spread=3.0)
+    solver = PlantedSolver(TASKS, accuracy=0.5, concentration=3.0)
     run(tmp_path, solver, MajorityVote(k=5), TASKS, sampling={"default": Sampling(1.0)})
     for record in read_records(tmp_path / "records.jsonl"):
         answers = [solver.answer(record.id, 0, turn + 1) for turn in range(5)]
@@ -49,7 +49,7 @@ def test_a_vote_is_that_of_the_planted_answers(tmp_path: Path) -> None:
 
 def test_a_comparison_finds_the_problems_that_were_planted(tmp_path: Path) -> None:
     solvers = {
-        name: PlantedSolver(TASKS, accuracy=accuracy, spread=1.0, run=n, alike=0.8)
+        name: PlantedSolver(TASKS, accuracy=accuracy, concentration=1.0, run=n, alike=0.8)
         for n, (name, accuracy) in enumerate({"a": 0.5, "b": 0.7}.items())
     }
     runs = {name: evaluated(tmp_path / name, solver) for name, solver in solvers.items()}
@@ -66,7 +66,7 @@ def test_a_comparison_finds_the_problems_that_were_planted(tmp_path: Path) -> No
 
 def test_probabilities_are_those_that_were_asked_for() -> None:
     tasks = [Task(Problem(f"p/{n}", ""), "1") for n in range(4000)]
-    solver = PlantedSolver(tasks, accuracy=0.3, spread=2.0)
+    solver = PlantedSolver(tasks, accuracy=0.3, concentration=2.0)
     chances = np.array([solver.probability(task.problem.id) for task in tasks])
     assert chances.mean() == pytest.approx(0.3, abs=0.015)
     assert chances.var() == pytest.approx(0.3 * 0.7 / 3, rel=0.1)  # of a beta distribution
@@ -83,7 +83,7 @@ def test_runs_have_the_luck_in_common_that_was_asked_for() -> None:
     assert (answers(0, 1.0) == answers(1, 1.0)).all()
 
 
-@pytest.mark.parametrize("refused", [{"accuracy": 0.0}, {"accuracy": 1.0}, {"spread": 0.0}])
+@pytest.mark.parametrize("refused", [{"accuracy": 0.0}, {"accuracy": 1.0}, {"concentration": 0.0}])
 def test_solvers_that_cannot_be_drawn_are_refused(refused: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(refused))):
         PlantedSolver(TASKS, **({"accuracy": 0.5} | refused))
@@ -93,12 +93,12 @@ def test_solvers_that_cannot_be_drawn_are_refused(refused: dict[str, float]) -> 
 
 
 @pytest.mark.parametrize(
-    ("n", "p", "spread", "samples"),
+    ("n", "p", "concentration", "samples"),
     [(30, 0.02, 0.3, 16), (30, 0.9, 2.0, 4), (100, 0.5, 2.0, 4), (300, 0.98, 0.3, 16)],
 )
-def test_intervals_hold_the_truth(n: int, p: float, spread: float, samples: int) -> None:
+def test_intervals_hold_the_truth(n: int, p: float, concentration: float, samples: int) -> None:
     draw = np.random.default_rng(0)
-    chances = draw.beta(p * spread, (1 - p) * spread, (2000, n))
+    chances = draw.beta(p * concentration, (1 - p) * concentration, (2000, n))
     shares = draw.binomial(samples, chances) / samples
     hits = 0
     for row in shares:
