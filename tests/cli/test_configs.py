@@ -134,6 +134,7 @@ def test_the_config_of_verifier_sft_trains(
     assert "eval/judge/balanced_accuracy" in logged
 
 
+@pytest.mark.slow
 def test_the_overlay_of_the_best_epoch_runs_to_its_end(tmp_path: Path) -> None:
     """Over a training config; a model is made of the checkpoint of the best epoch."""
     parts = ("sft/full.yaml", "fast.yaml", "best.yaml")

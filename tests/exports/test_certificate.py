@@ -157,6 +157,7 @@ def test_another_base_under_an_adapter_is_caught(tmp_path: Path) -> None:
     assert changed_files(tmp_path / "x", certificate) == ["the base of the adapter has changed"]
 
 
+@pytest.mark.slow
 def test_the_fresh_process_loads_each_role_without_this_project(tmp_path: Path) -> None:
     """A base from scratch is in the export itself, which may be moved."""
     policy = Policy(scratch=SCRATCH, lora=LORA)

@@ -24,8 +24,12 @@ def said_by(capsys: ANY, *arguments: str) -> tuple[int, str, str]:
     return status, streams.out, streams.err
 
 
+SLOW = ("quickstart/sft", "grpo/dapo", "quickstart/vision_sft")
+
+
 @pytest.mark.parametrize(
-    "config", ["quickstart/sft", "sft/lora", "grpo/dapo", "quickstart/vision_sft"]
+    "config",
+    ["sft/lora", *(pytest.param(f, marks=pytest.mark.slow) for f in SLOW)],
 )
 def test_a_shipped_config_has_a_plan(config: str, capsys: ANY) -> None:
     base = ["--config=grpo/solver"] if config == "grpo/dapo" else []
