@@ -6,6 +6,7 @@ from importlib import import_module
 
 from slm_math import data
 from slm_math.data.base import Source
+from slm_math.data.benchmarks import NAMED
 
 
 def source_names() -> list[str]:
@@ -25,12 +26,12 @@ def source_class(name: str) -> type[Source]:
     """
     module, _, short = name.rpartition(".")
     try:
-        value = getattr(import_module(module) if module else data, short, None)
+        value = getattr(import_module(module) if module else data, short, NAMED.get(name))
     except ImportError as error:
         raise ValueError(f"data set {name}: cannot import {module} ({error})") from error
     if not is_source(value):
         raise ValueError(
-            f"{name} is not a data set: use one of {', '.join(source_names())}, or the dotted path "
-            "of a class of your own"
+            f"{name} is not a data set: use one of {', '.join(source_names())}, a benchmark "
+            f"({', '.join(NAMED)}), or the dotted path of a class of your own"
         )
     return value
