@@ -12,6 +12,7 @@ from rich.table import Table
 
 from slm_math.config_files import load
 from slm_math.data.base import Source
+from slm_math.data.benchmarks import NAMED
 from slm_math.data.named import source_names
 from slm_math.parsing import Parser
 from slm_math.shipped import config_file
@@ -194,7 +195,7 @@ def _named_in(node: Any, models: list[str], sources: list[Source]) -> None:
     if not isinstance(node, dict):
         return
     name, options = node.get("class_path"), node.get("init_args") or {}
-    if name in source_names():
+    if name in (*source_names(), *NAMED):
         sources.append(_built(node))
         return
     short = name.rpartition(".")[2] if isinstance(name, str) else ""

@@ -12,7 +12,9 @@ from slm_math.data.benchmarks import NAMED
 def source_names() -> list[str]:
     """The names of the data sets in `slm_math.data`."""
     values = {name: getattr(data, name) for name in data.__all__ if not name.endswith("Data")}
-    return sorted(name for name, value in values.items() if is_source(value))
+    return sorted(
+        name for name, value in values.items() if is_source(value) and name != "Benchmark"
+    )
 
 
 def is_source(value: object) -> bool:
