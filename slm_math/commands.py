@@ -89,6 +89,7 @@ def grade_file(
     verify: bool = False,
     verdict: str | None = None,
     expect: int | None = None,
+    second_opinion: bool = False,
     explain: str = "",
 ) -> None:
     """Grades the saved completions of a file, and writes the verdicts beside it: `slm-math grade
@@ -125,6 +126,8 @@ def grade_file(
         verdict: field of the rows' own verdict, for verify; correct and is_correct are found
             without this option.
         expect: the number of problems that there must be.
+        second_opinion: also ask math-verify about every answer; the accuracy is then a range, and
+            answers on which the two do not agree are listed.
         explain: a completion whose grading is explained step by step, instead of a file; gold and
             problem are then texts, and choices is a JSON list of texts.
     """
@@ -142,6 +145,7 @@ def grade_file(
         tolerance=tolerance,
         verdict=verdict,
         last_number=last_number,
+        second_opinion=second_opinion,
     )
     if bool(file) == bool(explain):
         raise ValueError(
@@ -153,6 +157,8 @@ def grade_file(
         raise ValueError(
             "--verdict names the field that --verify compares with: give --verify, too"
         )
+    if second_opinion and (explain or verify):
+        raise ValueError("--second_opinion goes with a file that is graded: leave out the other")
     if not file:
         show_steps(explain, fields, console)
         return

@@ -61,10 +61,10 @@ def _refuse_test_set(name: str) -> None:
     short = name.rpartition(".")[2]
     if name not in (short, f"{BENCHMARK_CLASSES}.{short}") or not short.islower():
         return
-    from slm_math.data.benchmarks import NAMED, test_only
+    from slm_math.data.benchmarks import NAMED, refusal
 
     if short in NAMED and NAMED[short].facts.test_only:
-        raise ValueError(f"data.source: {test_only(short)}")
+        raise ValueError(f"data.source: {refusal(short, 'train')}")
 
 
 def _refuse_root(settings: Sequence[Any]) -> None:

@@ -84,7 +84,7 @@ class Benchmark(Source):
 
     def _refuse_training(self, split: Split) -> None:
         if self.facts.test_only:
-            raise NoProblems(test_only(self.name, split))
+            raise NoProblems(refusal(self.name, split))
 
     def _rows(self, part: str) -> Sequence[FileRow]:
         if self.path is None:
@@ -101,7 +101,7 @@ class Benchmark(Source):
         return rows
 
 
-def test_only(name: str, split: str = "train") -> str:
+def refusal(name: str, split: str) -> str:
     """Why there are no problems of a benchmark to train on."""
     return (
         f"{name} is a test set, which is never trained on: it has no {split} split (evaluate on "

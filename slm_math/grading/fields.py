@@ -64,7 +64,8 @@ class Fields:
 
     `records` says that rows are evaluation records of this project, whose answers are extracted
     already; `stored` that rows carry verdicts to compare with; `reference` that their `solution` is
-    the reference, since the first row has a completion beside it.
+    the reference, since the first row has a completion beside it. `second_opinion` asks
+    math-verify, too.
     """
 
     completion: str | None = None
@@ -78,6 +79,7 @@ class Fields:
     records: bool = False
     stored: bool = False
     reference: bool = False
+    second_opinion: bool = False
 
 
 def there(row: Mapping[str, Any], paths: tuple[str, ...]) -> tuple[str, ...]:

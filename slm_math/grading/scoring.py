@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import TaskProgressColumn
 
 from slm_math.answers import grade_answer, grade_reply, grader_version
+from slm_math.answers.second_opinion import Opinion, second_opinion
 from slm_math.data.json_lines import Line, RowError, parse, quoted
 from slm_math.evaluation.live import Live, State
 from slm_math.grading.completions import Case, cases
@@ -40,6 +41,7 @@ class GradedSample(NamedTuple):
     looks as if it had. `stored`: the verdict that the row carries. `broken`: why an evaluation has
     no answer; there is no verdict then. `filter`: see `Case`. `repeats`: what tells
     this sample from others, None if nothing does: a row that repeats it is no further sample.
+    `opinion`: what math-verify says, where it was asked, of the answer to `gold`.
     """
 
     line: int
@@ -60,18 +62,26 @@ class GradedSample(NamedTuple):
     broken: str | None
     filter: str | None = None
     repeats: str | None = None
+    opinion: Opinion | None = None
+    gold: str = ""
 
     def to_line(self) -> str:
         """What a file of verdicts says of this sample; several times as fast as an encoder."""
         id = "" if self.id is None else f'"id": {_in_json(self.id)}, '
         answer = "null" if self.answer is None else quoted(self.answer)
+        opinion = ""
+        if self.opinion is not None:
+            said, *readings = self.opinion
+            told = "null" if said is None else _in_json(said)
+            read = ", ".join(map(quoted, readings))
+            opinion = f', "second_opinion": {told}, "second_readings": [{read}]'
         return (
             f'{{"line": {self.line}, "sample": {self.sample}, {id}'
             f'"correct": {_in_json(self.correct)}, "answer": {answer}, '
             f'"method": "{self.method}", "reason": "{self.reason}", '
             f'"seconds": {self.seconds}, "grader": "{self.grader}", '
             f'"completion_hash": "{self.completion_hash}", "gold_hash": "{self.gold_hash}", '
-            f'"lenient": {_in_json(self.lenient)}}}\n'
+            f'"lenient": {_in_json(self.lenient)}{opinion}}}\n'
         )
 
 
@@ -222,8 +232,9 @@ def grade_batch(batch: list[tuple[int, Line]], fields: Fields, where: str) -> li
 
 def _grade_line(number: int, line: Line, fields: Fields, where: str) -> GradedLine:
     try:
-        samples = cases(parse(line), number, fields)
-        return GradedLine(number, tuple(grade_case(case, fields.last_number) for case in samples))
+        found = cases(parse(line), number, fields)
+        samples = (grade_case(each, fields.last_number, fields.second_opinion) for each in found)
+        return GradedLine(number, tuple(samples))
     except RowError as error:
         return GradedLine(number, (), str(error))
     except AmbiguousRow as error:
@@ -234,8 +245,8 @@ def _grade_line(number: int, line: Line, fields: Fields, where: str) -> GradedLi
         return GradedLine(number, (), f"the grader failed ({type(error).__name__}: {error})")
 
 
-def grade_case(case: Case, last_number: bool = False) -> GradedSample:
-    """The verdict on one case."""
+def grade_case(case: Case, last_number: bool = False, ask_second: bool = False) -> GradedSample:
+    """The verdict on one case; with `ask_second` also what math-verify says of its answer."""
     task, text = case.task, case.completion or ""
     start = time.perf_counter()
     if case.extracted:
@@ -274,6 +285,8 @@ def grade_case(case: Case, last_number: bool = False) -> GradedSample:
         repeats=None
         if case.id is None
         else f"{case.id!r} {case.repeat!r} {problem_hash} {gold_hash} {completion_hash}",
+        opinion=second_opinion(answer, task) if ask_second else None,
+        gold=task.gold if ask_second else "",
     )
 
 
