@@ -70,8 +70,8 @@ def evaluate(
             `<out>/<name>.blind`, and print what seeing brings.
         inference: how the model is sampled: engine, requests at once, decoding settings.
         by: also break the results down by this tag of the problems (level, subject, kind).
-        second_opinion: also ask math-verify about every answer, and print the accuracy as a range of
-            both graders, with the answers on which they do not agree.
+        second_opinion: also ask math-verify about every answer, and print the accuracy as a range
+            of both graders, with the answers on which they do not agree.
         dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 otherwise.
         chat_template: chatml, plain or a Jinja file, instead of the template of the tokenizer.
         chat_template_kwargs: variables of the template, for example {enable_thinking: false}.

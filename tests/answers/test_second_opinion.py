@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from slm_math.answers import pool
@@ -35,7 +37,7 @@ def test_it_is_asked_about_formulas_only() -> None:
     assert pool.query_count() == before
 
 
-def test_an_answer_is_no_program(tmp_path) -> None:  # noqa: ANN001
+def test_an_answer_is_no_program(tmp_path: Path) -> None:
     file = tmp_path / "written"
     code = f"__import__('pathlib').Path('{file}').write_text('x')"
     for answer in (code, f"$({code})$", rf"\text{{{code}}}", f"}} {code} \\boxed{{"):

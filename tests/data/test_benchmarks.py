@@ -93,8 +93,10 @@ SHAPES: dict[str, tuple[list[dict[str, Any]], tuple[Any, ...]]] = {
     ),
 }
 SAME_SHAPE = {
-    **{"hmmt_nov25": "hmmt_feb25", "hmmt_feb26": "hmmt_feb25"},
-    **{"gsm_symbolic_p1": "gsm_symbolic", "gsm_symbolic_p2": "gsm_symbolic"},
+    "hmmt_nov25": "hmmt_feb25",
+    "hmmt_feb26": "hmmt_feb25",
+    "gsm_symbolic_p1": "gsm_symbolic",
+    "gsm_symbolic_p2": "gsm_symbolic",
 }
 
 
