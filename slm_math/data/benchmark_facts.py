@@ -121,7 +121,7 @@ BENCHMARKS: dict[str, Facts] = {
         "AIME 2025",
         HubFile("math-ai/aime25", "test.jsonl", "563bb8404243c5f09de6ec262f2db674fe5bce9b"),
         30,
-        "",
+        "Apache 2.0",
         text=("problem",),
         reading="aime",
     ),
@@ -129,7 +129,7 @@ BENCHMARKS: dict[str, Facts] = {
         "AIME 2026",
         HubFile("math-ai/aime26", "aime2026.jsonl", "79037aebdb6580008fb960d17cb21fd3099083e3"),
         30,
-        "",
+        "Apache 2.0",
         text=("problem",),
         reading="aime",
     ),
@@ -141,7 +141,7 @@ BENCHMARKS: dict[str, Facts] = {
             "80815d37005feb82cd7f8fbc6901d5d3eff43057",
         ),
         40,
-        "",
+        "none declared",
     ),
     "hmmt_feb25": _hmmt(
         "February 2025", "hmmt_feb_2025", "6fdc4277120810ff75aa22d2d5489b91f7a262a1", 30
