@@ -170,6 +170,8 @@ def test_only_sets_with_training_problems_are_trained_on(tmp_path: Path) -> None
     sizes = [len(source.tasks(split)) for split in ("train", "validation", "test")]
     assert sizes[0] + sizes[1] == 60
     assert sizes[2] == 3
+    with pytest.raises(NoProblems, match="no train problems of svamp here"):
+        NAMED["svamp"](str(tmp_path / "test.jsonl")).tasks("train")
 
 
 def test_a_mixture_does_not_train_on_what_a_benchmark_asks(tmp_path: Path) -> None:
