@@ -149,7 +149,7 @@ POSITIONAL = {
 RUNS_AGENTS = ("eval", "generate-cot")  # their manifests hold the whole configuration
 ONE_PROBLEM = ("solve", "serve-agent")  # somebody waits in front of them
 FLAGS = {
-    "grade": ("--verify", "--last_number"),
+    "grade": ("--verify", "--last_number", "--second_opinion"),
     "export": ("--merge",),
     "solve": ("--interactive", "--json"),
     "plan": ("--json",),

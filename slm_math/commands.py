@@ -12,6 +12,7 @@ from rich.table import Table
 
 from slm_math.config_files import load
 from slm_math.data.base import Source
+from slm_math.data.benchmarks import NAMED
 from slm_math.data.named import source_names
 from slm_math.parsing import Parser
 from slm_math.shipped import config_file
@@ -97,6 +98,7 @@ def grade_file(
     verify: bool = False,
     verdict: str | None = None,
     expect: int | None = None,
+    second_opinion: bool = False,
     explain: str = "",
     format: str | None = None,
     golds: str | None = None,
@@ -141,6 +143,8 @@ def grade_file(
         verdict: field, or metric, of the rows' own verdict; correct and is_correct, and the
             verdicts of known tools, are found without this option.
         expect: the number of problems that there must be.
+        second_opinion: also ask math-verify about every answer; the accuracy is then a range, and
+            answers on which the two do not agree are listed.
         explain: a completion whose grading is explained step by step, instead of a file; gold and
             problem are then texts, and choices is a JSON list of texts.
         format: the tool whose rows these are, where two are possible: lm-eval, inspect, lighteval,
@@ -168,6 +172,7 @@ def grade_file(
         verdict=verdict,
         last_number=last_number,
         format=format,
+        second_opinion=second_opinion,
     )
     if bool(file) == bool(explain):
         raise ValueError(
@@ -177,6 +182,8 @@ def grade_file(
         raise ValueError(f"workers must be at least 1, got {workers}")
     if disagreements < 0:
         raise ValueError(f"disagreements must be 0 or more, got {disagreements}")
+    if second_opinion and (explain or verify):
+        raise ValueError("--second_opinion goes with a file that is graded: leave out the other")
     if not file:
         show_steps(explain, fields, console)
         return
@@ -227,7 +234,7 @@ def _named_in(node: Any, models: list[str], sources: list[Source]) -> None:
     if not isinstance(node, dict):
         return
     name, options = node.get("class_path"), node.get("init_args") or {}
-    if name in source_names():
+    if name in (*source_names(), *NAMED):
         sources.append(_built(node))
         return
     short = name.rpartition(".")[2] if isinstance(name, str) else ""

@@ -15,6 +15,7 @@ from slm_math.records.run_lock import lock_run, unlock_run
 from slm_math.signatures import signature
 
 NOTHING = ("", "null", "~")  # in YAML
+BENCHMARK_CLASSES = "slm_math.data.benchmarks"
 _UNKNOWN = object()  # nothing is certain of a value
 # options that show a configuration, that make a trial of it, and sections for single commands
 _OTHERWISE = ("print_config", "help", "fast_dev_run", "fit", "validate", "test", "predict")
@@ -40,6 +41,8 @@ def _refuse_data(settings: Sequence[Any]) -> None:
     """Files of one's own that are not there, of a data set of ours."""
     name = _value(settings, "data.source")
     name = name.get("class_path") if isinstance(name, dict) else name
+    if isinstance(name, str):
+        _refuse_test_set(name)
     paths = _value(settings, "data.source.path")
     paths = paths if isinstance(paths, list) else [paths]
     paths = [path for path in paths if isinstance(path, str) and path.lower() not in NOTHING]
@@ -51,6 +54,17 @@ def _refuse_data(settings: Sequence[Any]) -> None:
 
     for path in paths:
         existing_path(path)
+
+
+def _refuse_test_set(name: str) -> None:
+    """A benchmark that is only tested on; their classes alone have names in lower case."""
+    short = name.rpartition(".")[2]
+    if name not in (short, f"{BENCHMARK_CLASSES}.{short}") or not short.islower():
+        return
+    from slm_math.data.benchmarks import NAMED, refusal
+
+    if short in NAMED and NAMED[short].facts.test_only:
+        raise ValueError(f"data.source: {refusal(short, 'train')}")
 
 
 def _refuse_root(settings: Sequence[Any]) -> None:

@@ -43,11 +43,12 @@ _BASES = {
     "sandbox": "Sandbox",
 }
 # classes that others build on; jsonargparse takes them where no class is named
-_UNNAMED = {*_BASES.values(), "LightningDataModule", "LightningModule"} - {"Sandbox"}
+_UNNAMED = {*_BASES.values(), "Benchmark", "LightningDataModule", "LightningModule"} - {"Sandbox"}
 # the modules whose classes a config may name
 _NAMED = (
     "slm_math.agents",
     "slm_math.data",
+    "slm_math.data.benchmarks",
     "slm_math.rewards",
     "slm_math.short_names",
     "slm_math.training",
@@ -221,7 +222,10 @@ def _article(base: type | None) -> str:
 def _known(base: type | None) -> str:
     if base is None:
         return ""
-    known = ", ".join(sorted({cls.__name__ for cls in _named_classes(base)}))
+    names = {cls.__name__ for cls in _named_classes(base)}
+    known = ", ".join(sorted(name for name in names if not name.islower()))
+    if any(name.islower() for name in names):
+        known += "; benchmarks by their names, such as aime25"
     return f" (known: {known}; for a class of your own, its dotted path)"
 
 

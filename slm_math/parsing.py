@@ -114,7 +114,7 @@ def classes_first(arguments: list[str]) -> list[str]:
     classes: dict[str, int] = {}  # option -> where it names a class for the first time
     for index, (unit, name) in enumerate(zip(units, names)):
         value = " ".join(unit).removeprefix(unit[0].partition("=")[0]).lstrip("= ")
-        if name.startswith("--") and _CLASS.match(value):
+        if name.startswith("--") and (_CLASS.match(value) or _is_benchmark(name, value)):
             classes.setdefault(name, index)
 
     def place(index: int) -> tuple[int, int, int]:
@@ -126,6 +126,11 @@ def classes_first(arguments: list[str]) -> list[str]:
         return at, len(parts), index  # of options behind the same class, the outer ones first
 
     return [word for index in sorted(range(len(units)), key=place) for word in units[index]]
+
+
+def _is_benchmark(name: str, value: str) -> bool:
+    """Whether an option names a benchmark, whose class has a name in lower case."""
+    return name.endswith("source") and value.isidentifier() and value != "null"
 
 
 def command_parser(function: Callable[..., Any], name: str) -> Parser:

@@ -17,6 +17,7 @@ from typing import Any
 
 from slm_math.answers import effort, numeric
 from slm_math.answers.expressions import Unread, read
+from slm_math.answers.second_opinion import by_math_verify
 
 DIGITS = 50
 DEEP_DIGITS = 800  # the second look at two values that agree in the first 50 digits
@@ -116,7 +117,7 @@ def limited(steps: int, seconds: float, kind: str, *expressions: str) -> str:
         clear_cache()
         effort.allow(steps)
         signal.setitimer(signal.ITIMER_PROF, seconds, 0.1)
-        verdict = {"equal": equal, "proportional": proportional}[kind](*expressions)
+        verdict = _KINDS[kind](*expressions)
         signal.setitimer(signal.ITIMER_PROF, 0)
     except OutOfTime:
         return "timeout"
@@ -126,6 +127,8 @@ def limited(steps: int, seconds: float, kind: str, *expressions: str) -> str:
         verdict = None
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+    if isinstance(verdict, str):
+        return verdict
     return "unread" if verdict is None else "yes" if verdict else "no"
 
 
@@ -302,6 +305,9 @@ def apart(a: Any, g: Any, point: dict[Any, Any]) -> bool:
 def _near(left: Any, right: Any) -> bool:
     size = max(abs(left), abs(right))
     return bool(size == 0 or abs(left - right) <= size * 10**-DIGITS)
+
+
+_KINDS = {"equal": equal, "proportional": proportional, "opinion": by_math_verify}
 
 
 def _both_expressions(a: Any, g: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from slm_math.data.arithmetic import Arithmetic
 from slm_math.data.base import Source, Split
+from slm_math.data.benchmarks import Benchmark
 from slm_math.data.chats import Chats
 from slm_math.data.clevr_math import CLEVRMath
 from slm_math.data.competition_math import MATH
@@ -31,6 +32,7 @@ __all__ = [
     "MATH",
     "MATH500",
     "Arithmetic",
+    "Benchmark",
     "CLEVRMath",
     "ChatData",
     "Chats",

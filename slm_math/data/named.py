@@ -6,11 +6,13 @@ from importlib import import_module
 
 from slm_math import data
 from slm_math.data.base import Source
+from slm_math.data.benchmarks import NAMED
 
 
 def source_names() -> list[str]:
     """The names of the data sets in `slm_math.data`."""
     values = {name: getattr(data, name) for name in data.__all__ if not name.endswith("Data")}
+    del values["Benchmark"]  # which has no problems of its own
     return sorted(name for name, value in values.items() if is_source(value))
 
 
@@ -25,12 +27,12 @@ def source_class(name: str) -> type[Source]:
     """
     module, _, short = name.rpartition(".")
     try:
-        value = getattr(import_module(module) if module else data, short, None)
+        value = getattr(import_module(module) if module else data, short, NAMED.get(name))
     except ImportError as error:
         raise ValueError(f"data set {name}: cannot import {module} ({error})") from error
     if not is_source(value):
         raise ValueError(
-            f"{name} is not a data set: use one of {', '.join(source_names())}, or the dotted path "
-            "of a class of your own"
+            f"{name} is not a data set: use one of {', '.join(source_names())}, a benchmark "
+            f"({', '.join(NAMED)}), or the dotted path of a class of your own"
         )
     return value

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from slm_math.data.base import Source, Split, read_tasks
+from slm_math.data.benchmark_facts import BENCHMARKS
 from slm_math.data.chat_forms import LISTS
 from slm_math.data.columns import ANSWER, ID, PROBLEM, SOLUTION, question_of
 from slm_math.data.files import FileRow, data_files, read_rows
@@ -19,16 +20,20 @@ from slm_math.types import Image, Problem, Task
 FIELDS = (*PROBLEM, "text", *LISTS)
 GOLDS = (*ANSWER, *SOLUTION)
 SOLUTIONS = (*SOLUTION, "answer")  # with a gold in another field
+# drafts are solutions to problems of other sets
+_TEST_ONLY = tuple(n for n, f in BENCHMARKS.items() if f.test_only and f.reading != "draft")
 _NAMED = re.compile(r"([A-Za-z_][\w.]*):(\w+)(?:=(.+))?")
 
 
 def problems_of(side: str) -> list[Problem]:
     """The problems of a file, a folder, or a data set: `GSM8K:train`, `MATH500:test=/local/copy`,
-    `my_package.Mine:train`.
+    `my_package.Mine:train`; `benchmarks` are all that are only tested on.
 
     Raises ValueError or FileNotFoundError, with what is accepted, for anything else.
     """
     path = Path(side).expanduser()
+    if side == "benchmarks" and not path.exists():
+        return [problem for name in _TEST_ONLY for problem in problems_of(f"{name}:test")]
     if path.exists():
         problems = [_problem(row) for file in data_files(path) for row in read_rows(file)]
     elif named := _NAMED.fullmatch(side):
@@ -36,7 +41,8 @@ def problems_of(side: str) -> list[Problem]:
         problems = [task.problem for task in tasks]
     else:
         raise ValueError(
-            f"{side} is neither a file, a folder, nor a data set and its split such as GSM8K:train"
+            f"{side} is neither a file, a folder, nor a data set and its split such as GSM8K:train "
+            "(or benchmarks: all sets that are only tested on)"
         )
     if not problems:
         raise ValueError(f"{side} contains no problems")

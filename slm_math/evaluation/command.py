@@ -36,6 +36,7 @@ def evaluate(
     blank_images: bool = False,
     inference: Inference = Inference(sampling=Sampling(temperature=0.0)),
     by: str | None = None,
+    second_opinion: bool = False,
     dtype: str = "auto",
     chat_template: str | None = None,
     chat_template_kwargs: dict[str, Any] | None = None,
@@ -69,6 +70,8 @@ def evaluate(
             `<out>/<name>.blind`, and print what seeing brings.
         inference: how the model is sampled: engine, requests at once, decoding settings.
         by: also break the results down by this tag of the problems (level, subject, kind).
+        second_opinion: also ask math-verify about every answer, and print the accuracy as a range
+            of both graders, with the answers on which they do not agree.
         dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 otherwise.
         chat_template: chatml, plain or a Jinja file, instead of the template of the tokenizer.
         chat_template_kwargs: variables of the template, for example {enable_thinking: false}.
@@ -146,6 +149,11 @@ def evaluate(
         for engine in serving.values():
             engine.close()
     _print_results(console, title, out=Path(out), names=list(rows), by=by)
+    if second_opinion:
+        from slm_math.evaluation.second_opinions import print_second_opinions
+
+        for name in rows:
+            print_second_opinions(Path(out) / name, name, console)
     summaries: list[Summary] = list(rows.values())
     nothing_tried = all(summary.metrics["skipped"] == summary.n for summary in summaries)
     if nothing_tried or any(summary.errors for summary in summaries):

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import TaskProgressColumn
 
 from slm_math.answers import grade_answer, grade_reply, grader_version
+from slm_math.answers.second_opinion import Opinion, second_opinion
 from slm_math.data.json_lines import Line, RowError, parse, quoted
 from slm_math.evaluation.live import Live, State
 from slm_math.foreign.joining import Golds
@@ -44,6 +45,7 @@ class GradedSample(NamedTuple):
     `broken`: why an evaluation has no answer; there is no verdict then. `repeats`: what tells
     this sample from others, None if nothing does: a row that repeats it is no further sample.
     `record`: of this sample, where one is asked for.
+    `opinion`: what math-verify says, where it was asked, of the answer to `gold`.
     """
 
     line: int
@@ -67,6 +69,7 @@ class GradedSample(NamedTuple):
     filter: str | None = None
     repeats: str | None = None
     record: Record | None = None
+    opinion: Opinion | None = None
 
     @property
     def stored(self) -> bool | None:
@@ -77,13 +80,19 @@ class GradedSample(NamedTuple):
         """What a file of verdicts says of this sample; several times as fast as an encoder."""
         id = "" if self.id is None else f'"id": {_in_json(self.id)}, '
         answer = "null" if self.answer is None else quoted(self.answer)
+        opinion = ""
+        if self.opinion is not None:
+            said, *readings = self.opinion
+            told = "null" if said is None else _in_json(said)
+            read = ", ".join(map(quoted, readings))
+            opinion = f', "second_opinion": {told}, "second_readings": [{read}]'
         return (
             f'{{"line": {self.line}, "sample": {self.sample}, {id}'
             f'"correct": {_in_json(self.correct)}, "answer": {answer}, '
             f'"method": "{self.method}", "reason": "{self.reason}", '
             f'"seconds": {self.seconds}, "grader": "{self.grader}", '
             f'"completion_hash": "{self.completion_hash}", "gold_hash": "{self.gold_hash}", '
-            f'"lenient": {_in_json(self.lenient)}}}\n'
+            f'"lenient": {_in_json(self.lenient)}{opinion}}}\n'
         )
 
 
@@ -251,7 +260,7 @@ def _grade_line(number: int, line: Line, fields: Fields, where: str) -> GradedLi
 
 
 def grade_case(case: Case, fields: Fields = Fields()) -> GradedSample:
-    """The verdict on one case."""
+    """The verdict on one case; if the fields ask for it, also what math-verify says."""
     task, text, last_number = case.task, case.completion or "", fields.last_number
     start = time.perf_counter()
     if case.extracted:
@@ -296,6 +305,7 @@ def grade_case(case: Case, fields: Fields = Fields()) -> GradedSample:
         record=record_of(case, answer, correct, reason=reason, method=method, lenient=lenient)
         if fields.recorded
         else None,
+        opinion=second_opinion(answer, task) if fields.second_opinion else None,
     )
 
 

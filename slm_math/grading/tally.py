@@ -14,6 +14,7 @@ from slm_math.answers import UNDECIDED
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.grading.fields import Fields
 from slm_math.grading.scoring import GradedLine, GradedSample
+from slm_math.metrics.disputes import Dispute, Disputes
 from slm_math.metrics.groups import Groups
 from slm_math.metrics.intervals import clustered, wilson
 from slm_math.records.places import Places, digest
@@ -59,6 +60,7 @@ class Tally:
     seen: Places = field(default_factory=Places)  # records -> line
     broken: set[tuple[str | int | None, int]] = field(default_factory=set)
     rows: Places = field(default_factory=Places)  # what `repeats` says of a row -> line
+    disputes: Disputes | None = None  # where a second opinion was asked for
 
     def add(self, row: GradedLine) -> GradedLine:
         """Counts a line, and returns it; a line that repeats an earlier one becomes an error."""
@@ -107,6 +109,18 @@ class Tally:
             self.undecided_at.append(sample.line)
         self.truncated += sample.truncated
         self.estimated += sample.estimated
+        if sample.opinion is not None:
+            self.disputes = self.disputes or Disputes()
+            self.disputes.add(
+                Dispute(
+                    f"line {sample.line}",
+                    answer=sample.answer or "",
+                    gold=sample.gold,
+                    correct=sample.correct,
+                    reason=sample.reason,
+                    opinion=sample.opinion,
+                )
+            )
         if len(self.slow) < SLOWEST or sample.seconds >= self.slow[-1][0]:
             slow = (sample.seconds, sample.line, sample.sample)
             self.slow = heapq.nlargest(SLOWEST, [*self.slow, slow])
@@ -270,6 +284,9 @@ def _time(seconds: float) -> str:
 def print_tally(tally: Tally, console: Console) -> None:
     """Prints the summary, then what is undecided, broken, repeated or unreadable."""
     console.print(summary_table(tally), markup=False)
+    if tally.disputes is not None:
+        for line in tally.disputes.lines(tally.total.correct, tally.total.n):
+            print_line(console, plain(line, 400))
     if tally.undecided:
         kinds = ", ".join(
             f"{reason} {count}"

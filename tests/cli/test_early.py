@@ -42,6 +42,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         "model path runs/nowhere/export does not exist (a hub model is written owner/name)",
     ),
     "model of a role": ([GRPO, "--model.policy.path={solver: ./a}"], "model path ./a does not"),
+    "test set": ([GRPO, HUB, "--data.source=aime25"], "aime25 is a test set, which is never"),
     "data file": ([GRPO, HUB, "--data.source=Table", "--data.source.path=my.csv"], "my.csv does"),
     "data folder": (
         [SFT, "--data={source: {class_path: GSM8K, path: my}}"],

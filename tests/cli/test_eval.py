@@ -66,6 +66,26 @@ def test_eval_refuses_records_of_other_weights_in_the_same_folder(
     assert "weights" in capsys.readouterr().err
 
 
+def test_a_benchmark_by_name_with_a_second_opinion(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"problem": f"Find {n} + {n}.", "answer": f"{2 * n:03}"} for n in range(3)]
+    file = tmp_path / "aime.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--source.path", str(file), "--source", "aime25", "--agents.one", "SingleShot"]
+    sampling = ["--inference.sampling={temperature: 0.0, max_new_tokens: 4}", "--limit=2"]
+    out = tmp_path / "out"
+    run(["eval", "--model", model, *options, *sampling, f"--out={out}", "--second_opinion=true"])
+    assert "second opinion (math-verify): accuracy 0.0 to 0.0 %" in capsys.readouterr().out
+    records = [json.loads(line) for line in (out / "one" / "records.jsonl").open()]
+    assert [(each["id"], each["gold"]) for each in records] == [
+        ("aime25/test/0", "0"),
+        ("aime25/test/1", "2"),
+    ]
+    written = json.loads((out / "one" / "second_opinion.json").read_text())
+    assert (written["n"], written["accuracy"], written["disputed"]) == (2, [0.0, 0.0], [])
+
+
 def test_results_shows_evaluations_side_by_side(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,24 @@ def test_grade_scores_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ]
 
 
+def test_a_second_opinion_makes_the_accuracy_a_range(tmp_path: Path, said: Any) -> None:
+    rows = [
+        {"response": "\\boxed{5}", "answer": "5"},
+        {"response": r"\boxed{17 \times 23}", "answer": "391"},
+        {"response": "\\boxed{3}", "answer": "4"},
+        {"response": "no idea", "answer": "4"},
+    ]
+    file = tmp_path / "x.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    status, text = said(file, "--second_opinion")
+    assert status == 0
+    assert "accuracy 25.0 to 50.0 %; of 3 verdicts 1 are disputed (0 correct here, 1 there)" in text
+    assert "line 2: 17 \\times 23 for 391: incorrect (unevaluated) here, correct there" in text
+    verdicts = load(tmp_path / "x.graded.jsonl")
+    assert [v["second_opinion"] for v in verdicts] == [True, True, False, None]
+    assert verdicts[0]["second_readings"] == ["5", "5"]
+
+
 def test_verdicts_go_beside_the_file_and_the_summary_says_what_they_came_to(
     tmp_path: Path, said: Any
 ) -> None:
@@ -128,10 +146,10 @@ def test_a_fault_of_the_grader_costs_one_row(
 def test_ctrl_c_keeps_what_was_graded(
     tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(case: Any, last_number: bool) -> Any:
+    def interrupted(case: Any, *rest: Any) -> Any:
         if case.line == 4:
             raise KeyboardInterrupt
-        return real(case, last_number)
+        return real(case, *rest)
 
     real = scoring.grade_case
     monkeypatch.setattr(scoring, "grade_case", interrupted)
