@@ -65,8 +65,8 @@ class Fields:
     `format` names the shape of the rows (None: the one that fits), and `shape` is the one that they
     have, by its name. `records` says that rows are evaluation records of this project, whose
     answers are extracted already; `reference` that their `solution` is the reference, since the
-    first row has a completion beside it; `recorded` that each sample comes with its record. `second_opinion` asks
-    math-verify, too.
+    first row has a completion beside it; `recorded` that each sample comes with its record.
+    `second_opinion` asks math-verify, too.
     """
 
     completion: str | None = None
