@@ -31,6 +31,10 @@ COMMANDS = {
         "slm_math.evaluation.compare_table:compare_runs",
         "compare evaluations problem by problem: paired difference, McNemar, flipped problems",
     ),
+    "claim": (
+        "slm_math.claims.command:claim",
+        "freeze evaluations into a file that anybody can check, or check one",
+    ),
     "report": (
         "slm_math.report:report",
         "write an HTML report of evaluations, with plots and all transcripts",
@@ -74,6 +78,7 @@ POSITIONAL = {
     "grade": "file",
     "results": "folders*",
     "compare": "folders*",
+    "claim": "folders*",
     "report": "folders*",
     "overlap": "train test",
     "check-data": "source",

@@ -27,7 +27,7 @@ LAYERS = [
     {"rollout"},
     {"modules", "checkpoint_files"},
     {"evaluation", "synthesis"},
-    {"grading", "report"},
+    {"grading", "report", "claims"},
     {"solving"},
     {
         *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
