@@ -12,9 +12,10 @@ from rich.console import Console
 
 from slm_math.answers import grader_version
 from slm_math.claims.archive import CLAIM, README, members, parsed
-from slm_math.claims.figures import described
+from slm_math.claims.figures import agent_of, described
 from slm_math.claims.frozen import FrozenRun, frozen
 from slm_math.claims.regrade import moved
+from slm_math.claims.replay import Replayed
 from slm_math.evaluation.plain import plain
 from slm_math.evaluation.progress import with_progress
 
@@ -88,11 +89,16 @@ def _claim(found: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _check_run(run: FrozenRun, checked: Checked, console: Console) -> None:
-    """Grades the records of a run again."""
-    lines = 0
+    """Grades the records of a run again, and runs its agent again on their replies."""
+    lines, agent = 0, agent_of(run)
     for record in with_progress(run.records, console, f"grading {plain(run.name)} again"):
         checked.counts["verdicts"] += 1
-        for line in moved(record):
+        differences = list(moved(record))
+        if isinstance(agent, Replayed):
+            checked.counts["workflows"] += 1
+            difference = agent.difference(record)
+            differences += [] if difference is None else [difference]
+        for line in differences:
             lines += 1
             if lines <= MOST:
                 where = f"problem {plain(record.id)}, sample {record.sample}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from slm_math.claims.archive import CLAIM, README, json_bytes, parsed, sha256
 from slm_math.claims.frozen import FrozenRun
+from slm_math.claims.replay import Replayed, replayed
 from slm_math.claims.words import readme, statement
 from slm_math.evaluation.blind import blind_control
 from slm_math.evaluation.compare import Comparison, compare
@@ -117,9 +118,15 @@ def first_of_each(run: FrozenRun) -> list[Any]:
     return list({record.id: record for record in reversed(run.records)}.values())[::-1]
 
 
+def agent_of(run: FrozenRun) -> Replayed | str:
+    """The agent of a run, or why it cannot be run again."""
+    description = run.identity.get("agent")
+    return replayed(description if isinstance(description, dict) else {})
+
+
 def _run(run: FrozenRun, samples: Samples) -> dict[str, Any]:
     summary = summarize(samples, tags=False)
-    identity = run.identity
+    identity, agent = run.identity, agent_of(run)
     return {
         "name": run.name,
         "agent": run.agent,
@@ -132,6 +139,10 @@ def _run(run: FrozenRun, samples: Samples) -> dict[str, Any]:
         "broken": summary.errors,
         "skipped": int(summary.metrics["skipped"]),
         "undecided": int(summary.metrics["undecided"]),
+        "not_run_again": agent if isinstance(agent, str) else None,
+        "answers_in_no_reply": sum(
+            record.answer is not None and record.method == "none" for record in run.records
+        ),
         "seed": identity.get("seed"),
         "engines": identity.get("engines"),
         "data": identity.get("data"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,18 @@ def runs_of(folders: Sequence[str]) -> list[FrozenRun]:
             if path.resolve() in seen:
                 raise ValueError(f"{path} is named twice: name every run once")
             seen.add(path.resolve())
-            name = folder if alone else f"{folder.rstrip('/')}/{agent}"
-            runs.append(_run(read_finished(name.rstrip("/"), path), with_control=True))
-    return runs
+            runs.append(_run(read_finished(str(path), path), with_control=True))
+    names = _names([run.name for run in runs])
+    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """Paths without what they have in common at the beginning, which is of one machine."""
+    parts = [Path(path).absolute().parts for path in paths]
+    common = min(len(each) for each in parts) - 1
+    while common and len({each[:common] for each in parts}) > 1:
+        common -= 1
+    return ["/".join(each[common:]) for each in parts]
 
 
 def _run(evaluation: FinishedEvaluation, with_control: bool) -> FrozenRun:
@@ -109,7 +118,7 @@ def _run(evaluation: FinishedEvaluation, with_control: bool) -> FrozenRun:
     control = None
     is_blind = folder.name.endswith(BLIND)
     if with_control and not is_blind and (blind / "records.jsonl").is_file():
-        control = _run(read_finished(f"{evaluation.name}{BLIND}", blind), with_control=False)
+        control = _run(read_finished(str(blind), blind), with_control=False)
     places = (folder / OVERLAP, folder.parent / OVERLAP)
     overlap = next((path.read_bytes() for path in places if path.is_file()), None)
     return FrozenRun(

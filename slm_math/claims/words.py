@@ -67,6 +67,13 @@ def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
         f"{name(run)}: {_percent(run, 'accuracy')} % right [{_percent(run, 'low')}, "
         f"{_percent(run, 'high')}], {run['correct']} of {run['samples']}{samples}{counted}"
     )
+    if run["not_run_again"] is not None:
+        answers = run["answers_in_no_reply"]
+        unstated = f"; {answers} of them stand in no reply" if answers else ""
+        yield (
+            f"{name(run)}: its answers are taken as recorded, since "
+            f"{plain(run['not_run_again'], 200)}{unstated}"
+        )
     if run["control"] is not None:
         one = run["control"]
         blind, seeing = (100 * share for share in one["accuracy"])
