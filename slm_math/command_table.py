@@ -31,6 +31,10 @@ COMMANDS = {
         "slm_math.evaluation.compare_table:compare_runs",
         "compare evaluations problem by problem: paired difference, McNemar, flipped problems",
     ),
+    "power": (
+        "slm_math.evaluation.power_lines:power",
+        "how many problems and samples a comparison needs, or what it can see",
+    ),
     "claim": (
         "slm_math.claims.command:claim",
         "freeze evaluations into a file that anybody can check, or check one",
@@ -97,6 +101,7 @@ FLAGS = {
 LISTS = {
     "check-data": ("--against", "--split"),
     "build-data": ("--pass_rate",),
+    "power": ("--pilot",),
     "solve": ("--image",),
 }
 OPTIONAL = {"configs": ("--copy",)}  # options whose value may be left out

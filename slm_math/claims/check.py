@@ -41,7 +41,7 @@ def check_claim(path: Path, console: Console) -> Checked:
     except ValueError as error:
         checked.moved.append(plain(error, 400))
         return checked
-    check_members(found, claim, runs, checked, console)
+    check_members(found, claim, runs, checked=checked, console=console)
     return checked
 
 
@@ -49,6 +49,7 @@ def check_members(
     found: Mapping[str, bytes],
     claim: Mapping[str, Any],
     runs: Sequence[FrozenRun],
+    *,
     checked: Checked,
     console: Console,
 ) -> None:
@@ -129,4 +130,3 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield from _leaves(item)
     else:
         yield value
-

@@ -48,7 +48,8 @@ def claim(folders: Sequence[str] = (), out: str | None = None, check: str | None
     runs = runs_of(folders)
     members = claim_members(runs)
     checked = Checked()
-    check_members(members, parsed(members[CLAIM]), runs, checked, Console(stderr=True))
+    claimed = parsed(members[CLAIM])
+    check_members(members, claimed, runs, checked=checked, console=Console(stderr=True))
     if checked.moved:
         raise ValueError(
             f"these runs do not pass the check of a claim ({len(checked.moved)} things differ), "

@@ -174,9 +174,14 @@ def replayed(description: Mapping[str, Any]) -> Replayed | str:
 def _code_only(ours: Mapping[str, Any], theirs: Mapping[str, Any], key: str) -> bool:
     """Whether agents inside an agent differ in nothing but their code."""
     one, other = ours[key], theirs.get(key)
-    return isinstance(one, dict) and isinstance(other, dict) and "class" in one and all(
-        other.get(name) == value or name == "code" or _code_only(one, other, name)
-        for name, value in one.items()
+    return (
+        isinstance(one, dict)
+        and isinstance(other, dict)
+        and "class" in one
+        and all(
+            other.get(name) == value or name == "code" or _code_only(one, other, name)
+            for name, value in one.items()
+        )
     )
 
 

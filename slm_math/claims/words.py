@@ -95,8 +95,14 @@ def _comparison_lines(one: Mapping[str, Any], figures: Mapping[str, Any]) -> Ite
     adjusted = f", Holm over {number} {shown_p(one['p_adjusted'])}" if number > 1 else ""
     yield (
         f"{plain(one['b'], 200)} against {plain(one['a'], 200)}: {_test(one)}{adjusted}, "
-        f"{len(one['gained'])} gained, {len(one['lost'])} lost, n = {one['problems']}"
+        f"{len(one['gained'])} gained, {len(one['lost'])} lost, n = {one['problems']}; {_seen(one)}"
     )
+
+
+def _seen(one: Mapping[str, Any]) -> str:
+    if one["detectable"] is None:
+        return "it could see no difference"
+    return f"it could see differences of at least {100 * one['detectable']:.1f} points (80 % power)"
 
 
 def _test(one: Mapping[str, Any]) -> str:

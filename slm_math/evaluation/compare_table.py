@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -33,10 +33,16 @@ from slm_math.evaluation.runs import (
     load_evaluations,
     unshared,
 )
+from slm_math.evaluation.seeds_table import show_seeds
 from slm_math.records.files import write_json
 
 
-def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None) -> None:
+def compare_runs(
+    folders: Sequence[str],
+    flips: int = 5,
+    out: str | None = None,
+    over: Literal["seeds"] | None = None,
+) -> None:
     """Compares evaluations with the first of them, problem by problem: is the difference larger
     than sampling noise?
 
@@ -52,11 +58,17 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
             agents, each agent is compared with the baseline's agent of the same name.
         flips: how many flipped problems to show in each direction.
         out: JSON file for all results, with every flipped problem.
+        over: with "seeds", whether a method is better and not only these weights: the first half
+            of the folders are runs of the baseline with different seeds, the second half those of
+            the method, in the same order. Prints intervals whose level is the seed.
     """
     if flips < 0:
         raise ValueError(f"flips must be 0 or more, got {flips}")
     console = Console()
     groups = load_evaluations(folders)
+    if over == "seeds":
+        show_seeds(groups, out, console)
+        return
     by_agent = {
         agent: compare({name: one.samples for name, one in group.items()})
         for agent, group in groups.items()
@@ -70,6 +82,8 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
             console.print(balanced_table(agent, balanced[agent]))
         for note in identity_notes(groups[agent]):
             print_line(console, plain(note, 2000))
+        for comparison in comparisons:
+            print_line(console, detectable_line(comparison))
         for comparison in comparisons:
             _show_flips(comparison, groups[agent], flips, console)
     left_out = unshared(folders, groups)
@@ -115,6 +129,17 @@ def comparison_table(agent: str, comparisons: Sequence[Comparison]) -> Table:
         )
         table.add_row(cell(c.b, 200), *shown)
     return table
+
+
+def detectable_line(comparison: Comparison) -> str:
+    """What a comparison could see, in per cent."""
+    one = comparison
+    if one.detectable is None:
+        return f"{plain(one.b, 200)}: {one.problems} problems could see no difference"
+    return (
+        f"{plain(one.b, 200)}: this comparison could see differences of at least "
+        f"{100 * one.detectable:.1f} points (80 % power, n = {one.problems})"
+    )
 
 
 def _balanced(
