@@ -99,18 +99,36 @@ def _one(runs: Sequence[FrozenRun], name: str) -> str:
 
 
 def _data(runs: Sequence[FrozenRun]) -> dict[str, Any]:
-    """Which problems the runs are of."""
+    """Which problems the runs are of. Raises ValueError if they are others than the manifests say.
+
+    Records do not know the order of the problems, on which the hash of an evaluation depends: a
+    manifest without another hash by ids is only confirmed if the order is that of the ids.
+    """
     first = runs[0]
-    ours = recorded_data_hash(first_of_each(first))
     about = first.about.get("about", {})
     return {
         "source": about.get("source"),
         "split": about.get("split"),
         "problems": len({record.id for record in first.records}),
         "hash": first.identity.get("data"),
-        "hash_in_order": ours,
-        "confirmed": ours == first.identity.get("data"),
+        "confirmed": all(map(confirms_data, runs)),
     }
+
+
+def confirms_data(run: FrozenRun) -> bool:
+    """Whether the manifest of a run shows that the problems, with their reference answers, are
+    those that were evaluated. Raises ValueError if it shows that they are others.
+    """
+    problems = first_of_each(run)
+    stated = run.about.get("about", {}).get("data_by_id")
+    if stated is None:
+        return recorded_data_hash(problems) == run.identity.get("data")
+    if stated != recorded_data_hash(sorted(problems, key=lambda record: record.id)):
+        raise ValueError(
+            f"{run.name}: its problems or reference answers are not those of its manifest "
+            f"(about.data_by_id: {stated!r:.40})"
+        )
+    return True
 
 
 def first_of_each(run: FrozenRun) -> list[Any]:

@@ -76,7 +76,7 @@ def _compared(
     """`table` has the differences of seeds by units: (S, U)."""
     mean = float(table.mean())
     differences = table.mean(axis=1).tolist()
-    error, half, p = _t_test(differences)
+    half, p = _t_test(differences)
     return SeedComparison(
         a=tuple(one[0] for one, _ in pairs),
         b=tuple(other[0] for _, other in pairs),
@@ -90,12 +90,12 @@ def _compared(
     )
 
 
-def _t_test(values: Sequence[float]) -> tuple[float, float, float]:
-    """Standard error of a mean, half of its 95 % interval, and p of a mean of 0 (Student's t)."""
+def _t_test(values: Sequence[float]) -> tuple[float, float]:
+    """Half of the 95 % interval of a mean, and p of a mean of 0 (Student's t)."""
     n, mean = len(values), math.fsum(values) / len(values)
     error = math.sqrt(math.fsum((each - mean) ** 2 for each in values) / (n - 1) / n)
     p = 1 - t_inside(abs(mean) / error, n - 1) if error else float(mean == 0)
-    return error, t_point(n - 1) * error, p
+    return t_point(n - 1) * error, p
 
 
 def _half_of_both(table: np.ndarray) -> float:

@@ -292,6 +292,11 @@ def data_hash(tasks: list[Task]) -> str:
     )
 
 
+def data_hash_by_id(tasks: Iterable[Task]) -> str:
+    """`data_hash` of tasks in the order of their ids, which records know, too."""
+    return data_hash(sorted(tasks, key=lambda task: task.problem.id))
+
+
 def recorded_data_hash(records: Iterable[Record]) -> str:
     """`data_hash` of the problems of records, one of each, by what the records keep of them."""
     return _data_hash(
