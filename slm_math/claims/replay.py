@@ -189,7 +189,7 @@ def _agent(description: Mapping[str, Any]) -> Agent:
     """An agent of slm-math with the described settings. Only classes of this list are made."""
     kind = _AGENTS.get(str(description.get("class")))
     if kind is None:
-        raise ValueError(f"{str(description.get('class')):.80} is no agent of slm-math")
+        raise ValueError(f"{description.get('class')!s:.80} is no agent of slm-math")
     settings: dict[str, Any] = {}
     for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
         if not field.init or field.name.startswith("_") or field.name not in description:

@@ -57,8 +57,7 @@ def seed_lines(one: SeedComparison) -> list[str]:
         "these weights (other problems)": one.over_problems,
     }
     lines = [
-        f"{plain(name)}: {shown_difference(one.difference, *ends)} points, "
-        f"{seeds} seeds, n = {n}"
+        f"{plain(name)}: {shown_difference(one.difference, *ends)} points, {seeds} seeds, n = {n}"
         for name, ends in levels.items()
     ]
     p = shown_p(one.p)

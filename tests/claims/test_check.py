@@ -77,7 +77,9 @@ NAIVE: dict[str, Callable[[Members], Members]] = {
     "interval": lambda m: _claim(m, lambda c: c["comparisons"][0].update(low=0.1)),
     "p": lambda m: _claim(m, lambda c: c["comparisons"][0].update(p=0.001)),
     "Holm's p": lambda m: _claim(m, lambda c: c["comparisons"][1].update(p_adjusted=0.01)),
-    "detectable difference": lambda m: _claim(m, lambda c: c["comparisons"][0].update(detectable=0.1)),
+    "detectable difference": lambda m: _claim(
+        m, lambda c: c["comparisons"][0].update(detectable=0.1)
+    ),
     "statement": lambda m: _claim(m, lambda c: c["statement"].__setitem__(0, "All is proven.")),
     "hash": lambda m: _claim(m, lambda c: c["files"][RECORDS].update(sha256="0" * 64)),
     "grader": lambda m: _claim(m, lambda c: c.update(grader="3")),
@@ -95,7 +97,9 @@ NAIVE: dict[str, Callable[[Members], Members]] = {
     "missing member": lambda m: {n: d for n, d in m.items() if n != "runs/2/manifest.json"},
     "renamed member": lambda m: {n.replace("runs/3", "runs/4"): d for n, d in m.items()},
     "control from nowhere": lambda m: m | {"runs/1/control/manifest.json": b"{}"},
-    "overlap from nowhere": lambda m: m | {"runs/1/overlap.json": b'{"findings": [], "near_exact": 0}'},
+    "overlap from nowhere": lambda m: (
+        m | {"runs/1/overlap.json": b'{"findings": [], "near_exact": 0}'}
+    ),
     "hidden field": lambda m: _lines(
         m, lambda lines: [lines[0].replace(b'"sample"', b'"x": 1, "sample"'), *lines[1:]]
     ),
@@ -103,9 +107,7 @@ NAIVE: dict[str, Callable[[Members], Members]] = {
 
 
 @pytest.mark.parametrize("name", NAIVE)
-def test_one_changed_member_is_caught(
-    tmp_path: Path, members: dict[str, bytes], name: str
-) -> None:
+def test_one_changed_member_is_caught(tmp_path: Path, members: dict[str, bytes], name: str) -> None:
     tampered = NAIVE[name](copy.deepcopy(members))
     assert tampered != members
     assert moved(written(tmp_path / "c.zip", tampered))
@@ -189,9 +191,7 @@ def test_a_truncated_file_is_caught(tmp_path: Path, members: dict[str, bytes]) -
 
 
 @pytest.mark.parametrize("place", [10, 300, -30])
-def test_one_changed_byte_is_caught(
-    tmp_path: Path, members: dict[str, bytes], place: int
-) -> None:
+def test_one_changed_byte_is_caught(tmp_path: Path, members: dict[str, bytes], place: int) -> None:
     path = written(tmp_path / "c.zip", members)
     data = bytearray(path.read_bytes())
     data[place] ^= 1
@@ -221,7 +221,7 @@ def test_a_comment_and_compression_are_caught(tmp_path: Path, members: dict[str,
 
 def test_two_members_of_one_name_are_refused(tmp_path: Path, members: dict[str, bytes]) -> None:
     path = written(tmp_path / "c.zip", members)
-    with pytest.warns(UserWarning), zipfile.ZipFile(path, "a") as zipped:
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as zipped:
         zipped.writestr("claim.json", b"{}")
     assert "two members" in moved(path)[0]
 
