@@ -172,6 +172,7 @@ def _run(run: FrozenRun, samples: Samples) -> dict[str, Any]:
 def _control(run: FrozenRun, control: FrozenRun, samples: Samples) -> dict[str, Any]:
     """The blind control of a run, which is its baseline."""
     _check_manifest(control)
+    confirms_data(control)
     found = blind_control(samples, control.records)
     return {"kind": "blank images", "textual": found.textual, **_comparison(found.comparison)}
 

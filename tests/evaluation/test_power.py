@@ -176,7 +176,7 @@ def test_a_plan_shows_the_ends_of_the_pilots_interval_in_order() -> None:
     needed = [design.problems(0.05) for design in designs]
     assert needed[1] < needed[0] < needed[2]  # pyright: ignore[reportOptionalOperand]
     assert lines[0].startswith("to see 5 points: {} [{}, {}] problems (80 %".format(*needed))
-    assert lines[2].endswith("with a power of 69 [54, 94] %")
+    assert lines[2].endswith("with a power of 68 [50, 94] %")
 
 
 def test_the_command_plans_from_a_pilot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
