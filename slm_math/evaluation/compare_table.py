@@ -14,6 +14,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from slm_math.evaluation.clusters import clustered_runs
 from slm_math.evaluation.compare import (
     Comparison,
     adjusted,
@@ -42,6 +43,7 @@ def compare_runs(
     flips: int = 5,
     out: str | None = None,
     over: Literal["seeds"] | None = None,
+    cluster: str | None = None,
 ) -> None:
     """Compares evaluations with the first of them, problem by problem: is the difference larger
     than sampling noise?
@@ -61,16 +63,20 @@ def compare_runs(
         over: with "seeds", whether a method is better and not only these weights: the first half
             of the folders are runs of the baseline with different seeds, the second half those of
             the method, in the same order. Prints intervals whose level is the seed.
+        cluster: a tag of the problems, such as template, or images: problems with the same value,
+            or with the same images, are one unit of intervals and tests.
     """
     if flips < 0:
         raise ValueError(f"flips must be 0 or more, got {flips}")
     console = Console()
-    groups = load_evaluations(folders)
+    groups = {
+        agent: clustered_runs(group, cluster) for agent, group in load_evaluations(folders).items()
+    }
     if over == "seeds":
         show_seeds(groups, out, console)
         return
     by_agent = {
-        agent: compare({name: one.samples for name, one in group.items()})
+        agent: compare({name: one.samples for name, one in group.items()}, cluster or "problem")
         for agent, group in groups.items()
     }
     every = iter(adjusted([one for comparisons in by_agent.values() for one in comparisons]))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from slm_math.evaluation.clusters import clustered_runs
 from slm_math.evaluation.pilot import Pilot, pilot
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.evaluation.power import POWER, Design
@@ -24,6 +25,7 @@ def power(
     discordance: str | float | None = None,
     problems: int | None = None,
     samples: int = 1,
+    cluster: str | None = None,
 ) -> None:
     """Says how many problems and samples a comparison of two runs needs to see a difference, or the
     smallest difference that a number of problems sees: `slm-math power --detect 2%`.
@@ -40,15 +42,19 @@ def power(
         discordance: a guess instead of a pilot: 20%.
         problems: how many problems there are.
         samples: samples per problem of both runs.
+        cluster: a tag of the pilot's problems, or images, whose problems are one unit (see
+            `compare`).
     """
     check_whole("problems", problems, low=2, optional=True)
     check_whole("samples", samples)
     difference = None if detect is None else as_share("detect", detect)
+    if cluster is not None and not pilot:
+        raise ValueError("--cluster needs a pilot, which shows how alike the problems of one are")
     if pilot and discordance is not None:
         raise ValueError("give either --pilot or --discordance: a pilot has its own")
     console = Console()
     if pilot:
-        found = read_pilot(pilot)
+        found = read_pilot(pilot, cluster)
         designs = found.designs(samples)
         print_line(console, _pilot_line(found))
     else:
@@ -71,15 +77,16 @@ def power(
         )
 
 
-def read_pilot(folders: Sequence[str]) -> Pilot:
-    """The pilot in two folders. Raises ValueError as `compare` does."""
+def read_pilot(folders: Sequence[str], cluster: str | None = None) -> Pilot:
+    """The pilot in two folders, with clusters as units. Raises ValueError as `compare` does."""
     groups = load_evaluations(list(folders))
     if len(groups) > 1:
         raise ValueError(
             f"{folders[0]} holds several agents ({', '.join(groups)}): name the folder of one"
         )
     [group] = groups.values()
-    return pilot({name: one.samples for name, one in group.items()})
+    runs = clustered_runs(group, cluster)
+    return pilot({name: one.samples for name, one in runs.items()})
 
 
 def plan_lines(
