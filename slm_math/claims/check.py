@@ -108,20 +108,21 @@ def _check_run(run: FrozenRun, checked: Checked, console: Console) -> None:
         checked.moved.append(f"{plain(run.name)}: {lines - MOST} more of this kind")
 
 
-def different(stated: Any, ours: Any, where: str = CLAIM) -> Iterator[str]:
+def different(claimed: Any, ours: Any, where: str = CLAIM) -> Iterator[str]:
     """A line for each figure of a claim that is another one when it is computed again."""
-    if isinstance(stated, dict) and isinstance(ours, dict):
-        for key in {**ours, **stated}:
-            if key not in ours or key not in stated:
-                has = "is not part of a claim" if key in stated else "is missing"
+    if isinstance(claimed, dict) and isinstance(ours, dict):
+        for key in {**ours, **claimed}:
+            if key not in ours or key not in claimed:
+                has = "is not part of a claim" if key in claimed else "is missing"
                 yield f"{where}.{plain(key)} {has}"
             else:
-                yield from different(stated[key], ours[key], f"{where}.{plain(key)}")
-    elif isinstance(stated, list) and isinstance(ours, list) and len(stated) == len(ours):
-        for place, (one, other) in enumerate(zip(stated, ours, strict=True)):
+                yield from different(claimed[key], ours[key], f"{where}.{plain(key)}")
+    elif isinstance(claimed, list) and isinstance(ours, list) and len(claimed) == len(ours):
+        for place, (one, other) in enumerate(zip(claimed, ours, strict=True)):
             yield from different(one, other, f"{where}.{place}")
-    elif type(stated) is not type(ours) or stated != ours:
-        yield f"{where}: the claim says {plain(repr(stated), 80)}, computed {plain(repr(ours), 80)}"
+    elif type(claimed) is not type(ours) or claimed != ours:
+        says = f"the claim says {plain(repr(claimed), 80)}"
+        yield f"{where}: {says}, computed {plain(repr(ours), 80)}"
 
 
 def _leaves(value: Any) -> Iterator[Any]:

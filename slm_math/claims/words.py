@@ -44,17 +44,17 @@ def readme(claim: Mapping[str, Any]) -> str:
     return _README.format(statement=lines, grader=plain(claim["grader"], 200))
 
 
-def statement(figures: Mapping[str, Any]) -> list[str]:
+def statement(claim: Mapping[str, Any]) -> list[str]:
     """The statement of a claim, a line for each run, comparison and control."""
-    data = figures["data"]
+    data = claim["data"]
     named = "/".join(plain(data[key], 200) for key in ("source", "split") if data[key])
     confirmed = "" if data["confirmed"] else ", which records alone cannot confirm"
     return [
         f"{data['problems']} problems of {named or 'an unnamed source'} (data hash "
-        f"{plain(data['hash'])}{confirmed}), graded by version {plain(figures['grader'])}",
-        *(line for run in figures["runs"] for line in _run_lines(run)),
-        *(line for one in figures["comparisons"] for line in _comparison_lines(one, figures)),
-        *_absences(figures["runs"]),
+        f"{plain(data['hash'])}{confirmed}), graded by version {plain(claim['grader'])}",
+        *(line for run in claim["runs"] for line in _run_lines(run)),
+        *(line for one in claim["comparisons"] for line in _comparison_lines(one, claim)),
+        *_absences(claim["runs"]),
     ]
 
 
@@ -90,8 +90,8 @@ def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _comparison_lines(one: Mapping[str, Any], figures: Mapping[str, Any]) -> Iterator[str]:
-    number = len(figures["comparisons"])
+def _comparison_lines(one: Mapping[str, Any], claim: Mapping[str, Any]) -> Iterator[str]:
+    number = len(claim["comparisons"])
     adjusted = f", Holm over {number} {shown_p(one['p_adjusted'])}" if number > 1 else ""
     yield (
         f"{plain(one['b'], 200)} against {plain(one['a'], 200)}: {_test(one)}{adjusted}, "

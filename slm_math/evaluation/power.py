@@ -25,20 +25,20 @@ WIDE = 8.0  # standard deviations of their number that count
 MOST = 100_000_000  # problems
 
 
-def connor_power(n: float, spread: float, difference: float) -> float:
+def connor_power(n: float, mean_square: float, difference: float) -> float:
     """Power of a two-sided paired test at 5 % with n problems, by the normal approximation.
 
     Args:
-        spread: mean square of the problems' differences; of one sample per problem the discordance,
-            the share of problems on which the runs differ.
+        mean_square: of the problems' differences; of one sample per problem the discordance, the
+            share of problems on which the runs differ.
         difference: of the accuracies, a share.
     """
-    variance = spread - difference**2
-    if n <= 0 or spread <= 0:
+    variance = mean_square - difference**2
+    if n <= 0 or mean_square <= 0:
         return 0.0
     if variance <= 0:
-        return float(abs(difference) * math.sqrt(n) > Z * math.sqrt(spread))
-    distance = abs(difference) * math.sqrt(n) - Z * math.sqrt(spread)
+        return float(abs(difference) * math.sqrt(n) > Z * math.sqrt(mean_square))
+    distance = abs(difference) * math.sqrt(n) - Z * math.sqrt(mean_square)
     return NormalDist().cdf(distance / math.sqrt(variance))
 
 
