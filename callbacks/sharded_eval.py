@@ -18,9 +18,10 @@ from slm_math.evaluation.torch_metrics import AgentMetrics
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import summarize
 from slm_math.modules.base import PolicyModule
-from slm_math.records.files import write_json, write_records
+from slm_math.records.files import data_hash, data_hash_by_id, write_json, write_records
 from slm_math.records.record import Record
 from slm_math.rollout.scheduler import Executors
+from slm_math.types import Task
 
 
 def evaluate_on_all_ranks(
@@ -66,17 +67,18 @@ def evaluate_on_all_ranks(
     whole = Evaluation(records, samples, summary)
     if rank == 0:
         write_records(output.folder / "records.jsonl", records)
-        _write_manifest(output.folder, folder, len(plan.tasks), len(records))
+        _write_manifest(output.folder, folder, plan.tasks, len(records))
         data = summary.to_json() | {"partial": False}
         write_json(output.folder / "summary.json", data)
     trainer.strategy.barrier()  # other ranks may read the files, which must be complete
     return whole
 
 
-def _write_manifest(folder: Path, share: Path, problems: int, records: int) -> None:
+def _write_manifest(folder: Path, share: Path, tasks: Sequence[Task], records: int) -> None:
     """Writes the manifest of all ranks' records, made from that of rank 0's share."""
     data = json.loads((share / "manifest.json").read_text(encoding="utf-8"))
-    data["identity"] |= {"problems": problems}
+    data["identity"] |= {"problems": len(tasks), "data": data_hash(list(tasks))}
+    data["about"] |= {"data_by_id": data_hash_by_id(tasks)}
     write_json(folder / "manifest.json", data | {"records": records})
 
 

@@ -35,6 +35,14 @@ COMMANDS = {
         "slm_math.evaluation.compare_table:compare_runs",
         "compare evaluations problem by problem, paired",
     ),
+    "power": (
+        "slm_math.evaluation.power_lines:power",
+        "how many problems and samples a comparison needs",
+    ),
+    "claim": (
+        "slm_math.claims.command:claim",
+        "make a file of evaluations that anybody can check",
+    ),
     "report": (
         "slm_math.report:report",
         "write an HTML report: curves, plots, all transcripts",
@@ -100,6 +108,8 @@ EXAMPLES = {
     "report": "runs/sft-lora",
     "watch": "runs/sft-lora",
     "convert": "runs/eval/single_shot --to lm-eval --out samples.jsonl",
+    "power": "--detect 2% --problems 1319",
+    "claim": "runs/eval/one runs/eval/other -o claim.zip",
     "overlap": "train.jsonl GSM8K:test",
     "check-data": "train.jsonl --against GSM8K:test",
     "tag": "runs/eval --out tags.jsonl",
@@ -113,7 +123,7 @@ EXAMPLES = {
 # the commands as the help shows them; one that is in no group is under the last heading
 GROUPS = {
     "train": ("plan", "fit", "watch", "validate", "test", "predict"),
-    "evaluate": ("eval", "grade", "results", "compare", "report", "convert"),
+    "evaluate": (*("power", "eval", "grade", "results", "compare", "report", "claim", "convert"),),
     "use a model": ("solve", "serve-agent", "export", "check-export"),
     "make and check data": ("generate-cot", "build-data", "tag", "check-data", "overlap"),
     "set up": ("configs", "download", "doctor", "sandbox", "completion"),
@@ -138,6 +148,7 @@ POSITIONAL = {
     "grade": "file",
     "results": "folders*",
     "compare": "folders*",
+    "claim": "folders*",
     "report": "folders*",
     "watch": "run",
     "convert": "evaluation",
@@ -159,6 +170,7 @@ FLAGS = {
 LISTS = {
     "check-data": ("--against", "--split"),
     "build-data": ("--pass_rate",),
+    "power": ("--pilot",),
     "solve": ("--image",),
 }
 OPTIONAL = {"configs": ("--copy",)}  # options whose value may be left out

@@ -66,3 +66,18 @@ def check_choices(name: str, options: Any) -> None:
 def _refusal(name: str, wanted: str, value: Any) -> ValueError:
     shown = "null" if value is None else f"{value!r:.40}"
     return ValueError(f"{name} must be {wanted}, got {shown}")
+
+
+def as_share(name: str, value: Any) -> float:
+    """A share between 0 and 1 that was written as 2%, or as 0.02. Raises ValueError, which begins
+    with the option's `name`, for anything else, such as 2, which may stand for either.
+    """
+    text = str(value).strip()
+    number = text.removesuffix("%").strip()
+    try:
+        share = float(number) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = math.nan
+    if isinstance(value, bool) or not 0 < share < 1:
+        raise _refusal(name, "a share between 0 and 1, such as 2% or 0.02", value)
+    return share

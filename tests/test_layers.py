@@ -28,7 +28,7 @@ LAYERS = [
     {"rollout"},
     {"modules", "checkpoint_files"},
     {"evaluation", "synthesis", "grading"},
-    {"report"},
+    {"report", "claims"},
     {"solving", "watching", "planning"},
     {
         *("short_names", "messages", "config_files", "parsing", "signatures", "early"),

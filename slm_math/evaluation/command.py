@@ -14,7 +14,7 @@ from slm_math.data.base import Source, Split
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
 from slm_math.evaluation.preparing import add_local, check_serving, chosen_problems
-from slm_math.ranges import check_whole
+from slm_math.ranges import as_share, check_whole
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Sampling
 
@@ -37,6 +37,7 @@ def evaluate(
     inference: Inference = Inference(sampling=Sampling(temperature=0.0)),
     by: str | None = None,
     second_opinion: bool = False,
+    detect: str | float | None = None,
     dtype: str = "auto",
     chat_template: str | None = None,
     chat_template_kwargs: dict[str, Any] | None = None,
@@ -72,6 +73,8 @@ def evaluate(
         by: also break the results down by this tag of the problems (level, subject, kind).
         second_opinion: also ask math-verify about every answer, and print the accuracy as a range
             of both graders, with the answers on which they do not agree.
+        detect: the difference of accuracies that the evaluation shall see (2% or 0.02): says before
+            it begins whether the problems suffice (see `slm-math power`).
         dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 otherwise.
         chat_template: chatml, plain or a Jinja file, instead of the template of the tokenizer.
         chat_template_kwargs: variables of the template, for example {enable_thinking: false}.
@@ -84,6 +87,7 @@ def evaluate(
     from slm_math.evaluation.evaluate import Output, Plan, check_names
     from slm_math.evaluation.evaluate import evaluate as run
     from slm_math.evaluation.live import Live
+    from slm_math.evaluation.power_lines import detect_line
     from slm_math.evaluation.shots import with_shots
     from slm_math.metrics.summary import Summary
     from slm_math.records.files import configuration
@@ -107,6 +111,8 @@ def evaluate(
             "note: inference.sampling.temperature is 0, so all samples of an agent are equal "
             "unless the agent sets a temperature"
         )
+    if detect is not None:
+        print(detect_line(as_share("detect", detect), len(tasks), samples))
     about = {"source": source.name, "split": split, "configuration": configuration.get()}
     agents = {
         name: with_shots(agent, shots, source=shots_source or source, tasks=tasks, seed=seed)

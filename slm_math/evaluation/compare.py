@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from slm_math.evaluation.outcomes import Outcome, outcome
+from slm_math.evaluation.power import detectable_single, detectable_spread
 from slm_math.metrics.arrays import grouped, in_order
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.intervals import Z, t_point
@@ -42,6 +43,8 @@ class Comparison:
     all comparisons of the list. `gained` and `lost` are the ids of problems that b solves and a
     does not, and vice versa; with several samples, "solves" means in more than half of them.
     `broken` counts the samples (of a, of b) whose workflow broke; they count as incorrect.
+    `detectable` is the smallest difference that the comparison could see with a power of 80 %, at
+    the discordance or variance that it found; None if that is no difference at all.
     """
 
     a: str
@@ -57,6 +60,7 @@ class Comparison:
     test: str
     accuracy: tuple[float, float]
     broken: tuple[int, int] = (0, 0)
+    detectable: float | None = None
 
     def shown(self) -> str:
         """In per cent, as people read it: `+12.0 [3.1, 20.9], p = 0.011 (Holm 0.022), 14 gained, 2
@@ -84,8 +88,11 @@ def shown_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def compare(runs: Mapping[str, Samples | Sequence[Record]]) -> list[Comparison]:
-    """Compares every run with the first, given the records of each by name.
+def compare(
+    runs: Mapping[str, Samples | Sequence[Record]], cluster: str = "problem"
+) -> list[Comparison]:
+    """Compares every run with the first, given the records of each by name; `cluster` says what
+    their units are.
 
     Raises ValueError if there is nothing to compare, or if the runs do not have the same problems.
     """
@@ -94,7 +101,7 @@ def compare(runs: Mapping[str, Samples | Sequence[Record]]) -> list[Comparison]:
     (a, before), *others = ((name, _outcome(name, some)) for name, some in runs.items())
     for b, after in others:
         check_paired(a, before, b, after)
-    return adjusted([_comparison((a, before), (b, after)) for b, after in others])
+    return adjusted([_comparison((a, before), (b, after), cluster) for b, after in others])
 
 
 def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -163,12 +170,17 @@ def spread_interval(differences: Sequence[float]) -> tuple[float, float]:
     """
     if len(set(differences)) > 1:
         n, mean = len(differences), math.fsum(differences) / len(differences)
-        half = t_point(n - 1) * math.sqrt(
-            math.fsum((difference - mean) ** 2 for difference in differences) / (n - 1) / n
-        )
+        half = t_point(n - 1) * spread_error(differences)
         return max(mean - half, -1.0), min(mean + half, 1.0)
     gained, lost = sum(d for d in differences if d > 0), -sum(d for d in differences if d < 0)
     return paired_interval(gained, lost, len(differences))
+
+
+def spread_error(differences: Sequence[float]) -> float:
+    """Standard error of the mean of the problems' differences; 0 for a single one."""
+    n, mean = len(differences), math.fsum(differences) / len(differences)
+    squares = math.fsum((difference - mean) ** 2 for difference in differences)
+    return math.sqrt(squares / max(n - 1, 1) / n)
 
 
 def clustered_interval(clusters: Sequence[Sequence[float]]) -> tuple[float, float]:
@@ -177,12 +189,19 @@ def clustered_interval(clusters: Sequence[Sequence[float]]) -> tuple[float, floa
     """
     n, total = len(clusters), sum(map(len, clusters))
     mean = math.fsum(map(math.fsum, clusters)) / total
-    residuals = [math.fsum(some) - mean * len(some) for some in clusters]
-    if n < 2 or not any(residuals):
+    error = clustered_error(clusters)
+    if not error:
         return spread_interval([math.fsum(some) / len(some) for some in clusters])
-    variance = n / (n - 1) * math.fsum(residual**2 for residual in residuals) / total**2
-    half = t_point(n - 1) * math.sqrt(variance)
+    half = t_point(n - 1) * error
     return max(mean - half, -1.0), min(mean + half, 1.0)
+
+
+def clustered_error(clusters: Sequence[Sequence[float]]) -> float:
+    """Standard error of this mean; 0 for a single cluster."""
+    n, total = len(clusters), sum(map(len, clusters))
+    mean = math.fsum(map(math.fsum, clusters)) / total
+    residuals = [math.fsum(some) - mean * len(some) for some in clusters]
+    return math.sqrt(n / max(n - 1, 1) * math.fsum(each**2 for each in residuals)) / total * (n > 1)
 
 
 def sign_flip(differences: Iterable[Fraction], flips: int = FLIPS, seed: int = 0) -> float:
@@ -239,7 +258,7 @@ def _outcome(name: str, records: Samples | Sequence[Record]) -> Outcome:
     return outcome(samples)
 
 
-def _comparison(one: tuple[str, Outcome], other: tuple[str, Outcome]) -> Comparison:
+def _comparison(one: tuple[str, Outcome], other: tuple[str, Outcome], cluster: str) -> Comparison:
     (a, before), (b, after) = one, other
     places = before.places_in(after)
     old, sizes = before.right, before.sizes
@@ -249,18 +268,22 @@ def _comparison(one: tuple[str, Outcome], other: tuple[str, Outcome]) -> Compari
     n = len(old)
     differences = partial(_differences, (old, sizes), (new, others))
     units, numbers = in_order(before.units)
-    if len(units) < n:  # drafts of one problem are no independent observations
+    if len(units) < n:  # drafts of one problem, for example, are no independent observations
         order, starts = grouped(numbers)
         clusters = partial(_clusters, list(differences()), order, starts)
         p = sign_flip(sum(some, Fraction()) for some in clusters())
-        test = "sign-flip permutation by problem"
+        seen = detectable_spread(clustered_error([list(map(float, some)) for some in clusters()]))
+        test = f"sign-flip permutation by {cluster}"
         low, high = clustered_interval([list(map(float, some)) for some in clusters()])
     elif before.single and after.single:
         p, test = mcnemar(int(gained.sum()), int(lost.sum())), "exact McNemar"
         low, high = paired_interval(int(gained.sum()), int(lost.sum()), n)
+        seen = detectable_single(int(gained.sum()), int(lost.sum()), n)
     else:
         p, test = sign_flip(differences()), "sign-flip permutation"
-        low, high = spread_interval(array("d", map(float, differences())))
+        column = array("d", map(float, differences()))
+        low, high = spread_interval(column)
+        seen = detectable_spread(spread_error(column))
     shares = [_sum_of_shares(right, of) / n for right, of in ((old, sizes), (new, others))]
     return Comparison(
         a=a,
@@ -276,6 +299,7 @@ def _comparison(one: tuple[str, Outcome], other: tuple[str, Outcome]) -> Compari
         test=test,
         accuracy=(float(shares[0]), float(shares[1])),
         broken=(before.broken, after.broken),
+        detectable=seen,
     )
 
 

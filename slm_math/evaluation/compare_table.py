@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
+from slm_math.evaluation.clusters import clustered_runs
 from slm_math.evaluation.compare import (
     Comparison,
     adjusted,
@@ -35,11 +36,18 @@ from slm_math.evaluation.runs import (
     load_evaluations,
     unshared,
 )
+from slm_math.evaluation.seeds_table import show_seeds
 from slm_math.grading.opened import evaluations_of
 from slm_math.records.files import write_json
 
 
-def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None) -> None:
+def compare_runs(
+    folders: Sequence[str],
+    flips: int = 5,
+    out: str | None = None,
+    over: Literal["seeds"] | None = None,
+    cluster: str | None = None,
+) -> None:
     """Compares evaluations with the first of them, problem by problem: is the difference larger
     than sampling noise?
 
@@ -56,22 +64,36 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
             completions, as `grade` reads them: their problems are paired by id, or by their texts.
         flips: how many flipped problems to show in each direction.
         out: JSON file for all results, with every flipped problem.
+        over: with "seeds", whether a method is better and not only these weights: the first half
+            of the folders are runs of the baseline with different seeds, the second half those of
+            the method, in the same order. Prints intervals whose level is the seed.
+        cluster: a tag of the problems, such as template, or images: problems with the same value,
+            or with the same images, are one unit of intervals and tests.
     """
     if flips < 0:
         raise ValueError(f"flips must be 0 or more, got {flips}")
     console = Console()
     check_named_once(folders)
     with evaluations_of(folders, console) as paths:
-        _compare_runs(paths, flips, out, console)
+        _compare_runs(paths, flips, out=out, over=over, cluster=cluster, console=console)
 
 
 def _compare_runs(
-    folders: Mapping[str, Path], flips: int, out: str | None, console: Console
+    folders: Mapping[str, Path],
+    flips: int,
+    out: str | None,
+    over: str | None,
+    cluster: str | None,
+    console: Console,
 ) -> None:
     """As `compare_runs`, of folders by their names."""
-    groups, notes = with_paired(load_evaluations(folders))
+    loaded, notes = with_paired(load_evaluations(folders))
+    groups = {agent: clustered_runs(group, cluster) for agent, group in loaded.items()}
+    if over == "seeds":
+        show_seeds(groups, out, console)
+        return
     by_agent = {
-        agent: compare({name: one.samples for name, one in group.items()})
+        agent: compare({name: one.samples for name, one in group.items()}, cluster or "problem")
         for agent, group in groups.items()
     }
     every = iter(adjusted([one for comparisons in by_agent.values() for one in comparisons]))
@@ -83,6 +105,8 @@ def _compare_runs(
             console.print(balanced_table(agent, balanced[agent]))
         for note in (*notes[agent], *identity_notes(groups[agent])):
             print_line(console, plain(note, 2000))
+        for comparison in comparisons:
+            print_line(console, detectable_line(comparison))
         for comparison in comparisons:
             _show_flips(comparison, groups[agent], flips, console)
     left_out = unshared(folders, groups)
@@ -150,6 +174,17 @@ def comparison_table(agent: str, comparisons: Sequence[Comparison]) -> Table:
         )
         table.add_row(cell(c.b, 200), *shown)
     return table
+
+
+def detectable_line(comparison: Comparison) -> str:
+    """What a comparison could see, in per cent."""
+    one = comparison
+    if one.detectable is None:
+        return f"{plain(one.b, 200)}: {one.problems} problems could see no difference"
+    return (
+        f"{plain(one.b, 200)}: this comparison could see differences of at least "
+        f"{100 * one.detectable:.1f} points (80 % power, n = {one.problems})"
+    )
 
 
 def _balanced(

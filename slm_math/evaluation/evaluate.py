@@ -15,7 +15,7 @@ from slm_math.evaluation.identity import describe
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import Summary, summarize
 from slm_math.records.eval_folders import BLIND
-from slm_math.records.files import RecordFile, data_hash, write_json
+from slm_math.records.files import RecordFile, data_hash, data_hash_by_id, write_json
 from slm_math.records.record import Record, record
 from slm_math.rollout.collect import Draws, collect
 from slm_math.rollout.scheduler import Executors
@@ -142,7 +142,8 @@ def evaluate(
     """
     jobs = plan.jobs()
     identity = plan.identity(executors) | dict(output.identity)
-    file = RecordFile(output.folder, identity, output.set_aside, output.about)
+    about = {**output.about, "data_by_id": data_hash_by_id(plan.tasks)}
+    file = RecordFile(output.folder, identity, output.set_aside, about)
     if not file.finished:
         file.set_apart(recorder.is_complete)
     file.check({(task.problem.id, sample) for task, sample in jobs})

@@ -31,7 +31,7 @@ def t_point(freedom: int) -> float:
     if freedom <= 30:
         low, high = Z, 13.0  # the points of infinitely many degrees of freedom, and above that of 1
         while low < (middle := (low + high) / 2) < high:
-            low, high = (middle, high) if _t_inside(middle, freedom) < 0.95 else (low, middle)
+            low, high = (middle, high) if t_inside(middle, freedom) < 0.95 else (low, middle)
         return high
     z, v = Z, freedom
     terms = (
@@ -43,7 +43,7 @@ def t_point(freedom: int) -> float:
     return z + sum(term / v**power for power, term in enumerate(terms, 1))
 
 
-def _t_inside(t: float, freedom: int) -> float:
+def t_inside(t: float, freedom: int) -> float:
     """The probability that Student's t lies between -t and t (Abramowitz and Stegun, 26.7.3 and
     26.7.4).
     """

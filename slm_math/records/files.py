@@ -21,7 +21,7 @@ from slm_math.records.environment import environment
 from slm_math.records.record import Record
 from slm_math.records.redaction import without_secrets
 from slm_math.records.stored import StoredRecords
-from slm_math.types import Task
+from slm_math.types import Problem, Task
 
 # the whole configuration of the running command, for manifests; the command line sets it
 configuration: ContextVar[Any] = ContextVar("configuration", default=None)
@@ -283,17 +283,53 @@ def expected_samples(folder: Path) -> int | None:
 
 def data_hash(tasks: list[Task]) -> str:
     """A hash of problems, choices, images, drafts, reference answers and grading rules."""
+    return _data_hash(
+        (
+            task.problem,
+            [image_hash(image.source) for image in task.problem.images],
+            task.gold,
+            task.tolerance,
+        )
+        for task in tasks
+    )
+
+
+def data_hash_by_id(tasks: Iterable[Task]) -> str:
+    """`data_hash` of tasks in the order of their ids, which records know, too."""
+    return data_hash(sorted(tasks, key=lambda task: task.problem.id))
+
+
+def recorded_data_hash(records: Iterable[Record]) -> str:
+    """`data_hash` of the problems of records, one of each, by what the records keep of them."""
+    return _data_hash(
+        (
+            Problem(
+                id=record.id,
+                text=record.problem,
+                answer_type=record.answer_type,
+                choices=record.choices,
+                tags=record.tags,
+                draft=record.draft,
+            ),
+            [image.hash for image in record.images],
+            record.gold,
+            record.tolerance,
+        )
+        for record in records
+    )
+
+
+def _data_hash(data: Iterable[tuple[Problem, list[str], str, float | str | None]]) -> str:
+    """Of problems, the hashes of their images, reference answers and tolerances."""
     digest = hashlib.sha256()
-    for task in tasks:
-        problem = task.problem
+    for problem, images, gold, tolerance in data:
         rules = (
-            [problem.answer_type, list(problem.choices), task.tolerance]
+            [problem.answer_type, list(problem.choices), tolerance]
             if problem.answer_type != "math" or problem.choices
             else []
         )
-        images = [image_hash(image.source) for image in problem.images]
         draft = [] if problem.draft is None else [problem.draft.text, problem.draft.answer]
-        whole = [problem.id, problem.text, task.gold, dict(problem.tags), *rules, *images, *draft]
+        whole = [problem.id, problem.text, gold, dict(problem.tags), *rules, *images, *draft]
         digest.update(json.dumps(whole, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 

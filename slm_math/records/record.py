@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from slm_math.agents.coding import program
 from slm_math.answers import Extracted, extract, grade_reply
@@ -230,10 +230,6 @@ def _without_texts(event: Event) -> Event:
 def record(graded: GradedTrace) -> Record:
     """The record of a graded trace; no answer is graded again."""
     task, trace, problem = graded.task, graded.trace, graded.task.problem
-    first_role = trace.turns[0].request.role if trace.turns else ""
-    replies = [turn.reply.text for turn in trace.turns if turn.request.role == first_role]
-    stated, method = _stated(trace, problem.answer_type)
-    correct = graded.correct
     has_rules = problem.answer_type != "math"  # a tolerance decides nothing else
     return Record(
         id=problem.id,
@@ -246,18 +242,32 @@ def record(graded: GradedTrace) -> Record:
         images=recorded_images(problem.images),
         tolerance=task.tolerance if has_rules else None,
         draft=problem.draft,
-        answer=trace.answer,
-        correct=correct,
-        reason=graded.decision.reason,
-        method=method,
-        hedged=stated is not None and stated.hedged and not correct,
-        lenient=correct
-        or (trace.answer is None and grade_reply(["", *replies][-1], task, True).correct),
         error=trace.error,
         skipped=trace.skipped,
         seconds=round(trace.seconds, 4),
         events=tuple(_event(event, graded) for event in trace.events),
+        **verdict_fields(graded),
     )
+
+
+def verdict_fields(graded: GradedTrace) -> dict[str, Any]:
+    """What a record says of the answer of a graded trace: `answer`, `correct`, `reason`, `method`,
+    `hedged` and `lenient`.
+    """
+    task, trace = graded.task, graded.trace
+    first_role = trace.turns[0].request.role if trace.turns else ""
+    replies = [turn.reply.text for turn in trace.turns if turn.request.role == first_role]
+    stated, method = _stated(trace, task.problem.answer_type)
+    correct = graded.correct
+    return {
+        "answer": trace.answer,
+        "correct": correct,
+        "reason": graded.decision.reason,
+        "method": method,
+        "hedged": stated is not None and stated.hedged and not correct,
+        "lenient": correct
+        or (trace.answer is None and grade_reply(["", *replies][-1], task, True).correct),
+    }
 
 
 def _stated(trace: Trace, answer_type: AnswerType) -> tuple[Extracted | None, str]:

@@ -1,0 +1,1 @@
+"""Claims: evaluations frozen into one file that a stranger can check."""

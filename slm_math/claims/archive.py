@@ -1,0 +1,134 @@
+"""The zip file of a claim: the same members give the same bytes, and reading trusts nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+CLAIM, README = "claim.json", "README.md"
+RECORDS, MANIFEST, OVERLAP, CONTROL = "records.jsonl.gz", "manifest.json", "overlap.json", "control"
+# the names that members may have; a number is the place of a run in the claim
+_NAMES = re.compile(
+    r"claim\.json|README\.md"
+    r"|runs/[1-9][0-9]{0,3}/(?:(?:control/)?(?:records\.jsonl\.gz|manifest\.json)|overlap\.json)"
+)
+_TIME = (1980, 1, 1, 0, 0, 0)
+LARGEST_FILE = 4 << 30  # bytes of a claim
+LARGEST_TEXT = 256 << 20  # bytes of a JSON member
+LARGEST_RECORDS = 4 << 30  # bytes of the records of a run, decompressed
+MOST_MEMBERS = 10_000
+
+
+class Unreadable(ValueError):
+    """Why a file cannot be read as a claim, as one line."""
+
+
+def archive(members: Mapping[str, bytes]) -> bytes:
+    """The bytes of the zip file with these members: sorted, uncompressed and without times, so that
+    they depend on nothing else.
+    """
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as zipped:
+        for name in sorted(members):
+            info = zipfile.ZipInfo(name, _TIME)
+            info.create_system, info.external_attr = 3, 0o644 << 16
+            zipped.writestr(info, members[name])
+    return file.getvalue()
+
+
+def members(path: Path) -> dict[str, bytes]:
+    """The members of the zip file of a claim.
+
+    Nothing is written, no member is decompressed, and only names that a claim may have are read.
+    Raises `Unreadable` for anything but the very bytes that `archive` makes of these members:
+    other names, two members of one name, compression, comments, bytes between or after members.
+    """
+    if not path.is_file():
+        raise Unreadable(f"{path} is not a file")
+    if path.stat().st_size > LARGEST_FILE:
+        raise Unreadable(f"{path} has more than {LARGEST_FILE >> 30} GiB")
+    data = path.read_bytes()
+    try:
+        found = _members(data)
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise Unreadable(f"{path} is no whole zip file ({error})") from error
+    except (ValueError, IndexError, KeyError, zlib.error) as error:
+        raise Unreadable(f"{path}: {error}") from error
+    if archive(found) != data:
+        raise Unreadable(f"{path} has other bytes than a claim with these members has")
+    return found
+
+
+def _members(data: bytes) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as zipped:
+        infos = zipped.infolist()
+        if len(infos) > MOST_MEMBERS:
+            raise ValueError(f"it has {len(infos)} members, more than {MOST_MEMBERS}")
+        for info in infos:
+            if not _NAMES.fullmatch(info.filename):
+                raise ValueError(f"a claim has no member {info.filename!r:.100}")
+            if info.filename in found:
+                raise ValueError(f"two members have the name {info.filename}")
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data):
+                raise ValueError(f"member {info.filename} is compressed, or longer than the file")
+            found[info.filename] = zipped.read(info)
+    return found
+
+
+def compressed(data: bytes) -> bytes:
+    """A gzip file without name and time."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(data) + packer.flush()
+
+
+def decompressed(data: bytes, limit: int = LARGEST_RECORDS) -> bytes:
+    """What a gzip file of one part holds. Raises ValueError for a damaged one, for more than
+    `limit` bytes, and for anything after its end.
+    """
+    packer = zlib.decompressobj(31)
+    try:
+        text = packer.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise ValueError(f"it is no whole gzip file ({error})") from error
+    if len(text) > limit:
+        raise ValueError(f"it has more than {limit} bytes")
+    if not packer.eof:
+        raise ValueError("it is cut off")
+    if packer.unused_data:
+        raise ValueError(f"{len(packer.unused_data)} bytes follow its end")
+    return text
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def json_bytes(data: Any) -> bytes:
+    """Data as a JSON file, always the same bytes."""
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def parsed(data: bytes) -> dict[str, Any]:
+    """A JSON object. Raises ValueError for anything else, also for numbers that are none."""
+    if len(data) > LARGEST_TEXT:
+        raise ValueError(f"it has more than {LARGEST_TEXT >> 20} MiB")
+    try:
+        found = json.loads(data.decode("utf-8"), parse_constant=_no_number)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")

@@ -1,0 +1,217 @@
+"""What a claim says, computed from its runs and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from slm_math.claims.archive import CLAIM, README, json_bytes, parsed, sha256
+from slm_math.claims.frozen import FrozenRun
+from slm_math.claims.replay import Replayed, replayed
+from slm_math.claims.words import readme, statement
+from slm_math.evaluation.blind import blind_control
+from slm_math.evaluation.compare import Comparison, compare
+from slm_math.metrics.columns import Samples
+from slm_math.metrics.summary import summarize
+from slm_math.records.files import recorded_data_hash
+
+FORMAT = 1  # of claim files
+DIGITS = 9  # significant ones of a figure: those that no machine computes otherwise
+
+
+def claim_members(runs: Sequence[FrozenRun]) -> dict[str, bytes]:
+    """All members of the claim of these runs."""
+    members = {
+        name: data
+        for place, run in enumerate(runs, 1)
+        for name, data in run.members(f"runs/{place}/")
+    }
+    return members | described(runs, members)
+
+
+def described(runs: Sequence[FrozenRun], members: Mapping[str, bytes]) -> dict[str, bytes]:
+    """claim.json and README.md of runs, whose files are `members`."""
+    claim = claim_of(runs, members)
+    return {CLAIM: json_bytes(claim), README: readme(claim).encode()}
+
+
+def claim_of(runs: Sequence[FrozenRun], members: Mapping[str, bytes]) -> dict[str, Any]:
+    """The content of claim.json.
+
+    Raises ValueError if the runs have other problems, or were graded by several versions.
+    """
+    samples = [Samples.of(run.records) for run in runs]
+    for run in runs:
+        _check_manifest(run)
+    comparisons = (
+        compare({run.name: own for run, own in zip(runs, samples, strict=True)})
+        if len(runs) > 1
+        else []
+    )
+    figures = {
+        "format": FORMAT,
+        "grader": _one(runs, "grader"),
+        "data": _data(runs),
+        "runs": [_run(run, own) for run, own in zip(runs, samples, strict=True)],
+        "comparisons": list(map(_comparison, comparisons)),
+        "files": {
+            name: {"sha256": sha256(data), "bytes": len(data)}
+            for name, data in sorted(members.items())
+            if name not in (CLAIM, README)
+        },
+    }
+    rounded = _rounded(figures)
+    return {"statement": statement(rounded), **rounded}
+
+
+def _check_manifest(run: FrozenRun) -> None:
+    """Raises ValueError unless the manifest of a run is that of its records."""
+    manifest, identity = run.about, run.identity
+    n, problems = len(run.records), len({record.id for record in run.records})
+    says = {
+        "partial": (manifest.get("partial"), False),
+        "identity.problems": (identity.get("problems"), problems),
+        "records": (manifest.get("records", n), n),
+    }
+    samples = identity.get("samples")
+    says["identity.samples"] = samples, n // problems if n % problems == 0 else None
+    for name, (stated, true) in says.items():
+        if stated != true or isinstance(stated, bool) != isinstance(true, bool):
+            raise ValueError(
+                f"{run.name}: its manifest says {name}: {stated!r:.40}, and its records {true!r}"
+            )
+
+
+def _one(runs: Sequence[FrozenRun], name: str) -> str:
+    """What the identities of all runs, and their environments, have in common."""
+    found = {
+        run.name: {str(run.identity.get(name)), str(run.about.get("environment", {}).get(name))}
+        for run in runs
+    }
+    values = set().union(*found.values())
+    if len(values) > 1:
+        raise ValueError(
+            f"runs of several versions of the {name} ({', '.join(sorted(values))}) cannot be one "
+            "claim: evaluate again with one version"
+        )
+    return values.pop()
+
+
+def _data(runs: Sequence[FrozenRun]) -> dict[str, Any]:
+    """Which problems the runs are of. Raises ValueError if they are others than the manifests say.
+
+    Records do not know the order of the problems, on which the hash of an evaluation depends: a
+    manifest without another hash by ids is only confirmed if the order is that of the ids.
+    """
+    first = runs[0]
+    about = first.about.get("about", {})
+    return {
+        "source": about.get("source"),
+        "split": about.get("split"),
+        "problems": len({record.id for record in first.records}),
+        "hash": first.identity.get("data"),
+        "confirmed": all(map(confirms_data, runs)),
+    }
+
+
+def confirms_data(run: FrozenRun) -> bool:
+    """Whether the manifest of a run shows that the problems, with their reference answers, are
+    those that were evaluated. Raises ValueError if it shows that they are others.
+    """
+    problems = first_of_each(run)
+    stated = run.about.get("about", {}).get("data_by_id")
+    if stated is None:
+        return recorded_data_hash(problems) == run.identity.get("data")
+    if stated != recorded_data_hash(sorted(problems, key=lambda record: record.id)):
+        raise ValueError(
+            f"{run.name}: its problems or reference answers are not those of its manifest "
+            f"(about.data_by_id: {stated!r:.40})"
+        )
+    return True
+
+
+def first_of_each(run: FrozenRun) -> list[Any]:
+    """The first record of each problem, in the order of ids."""
+    return list({record.id: record for record in reversed(run.records)}.values())[::-1]
+
+
+def agent_of(run: FrozenRun) -> Replayed | str:
+    """The agent of a run, or why it cannot be run again."""
+    description = run.identity.get("agent")
+    return replayed(description if isinstance(description, dict) else {})
+
+
+def _run(run: FrozenRun, samples: Samples) -> dict[str, Any]:
+    summary = summarize(samples, tags=False)
+    identity, agent = run.identity, agent_of(run)
+    return {
+        "name": run.name,
+        "agent": run.agent,
+        "problems": summary.problems,
+        "samples": summary.n,
+        "correct": int(samples.total(lambda one: one.correct)),
+        "accuracy": summary.accuracy,
+        "low": summary.low,
+        "high": summary.high,
+        "broken": summary.errors,
+        "skipped": int(summary.metrics["skipped"]),
+        "undecided": int(summary.metrics["undecided"]),
+        "not_run_again": agent if isinstance(agent, str) else None,
+        "answers_in_no_reply": sum(
+            record.answer is not None and record.method == "none" for record in run.records
+        ),
+        "seed": identity.get("seed"),
+        "engines": identity.get("engines"),
+        "data": identity.get("data"),
+        "control": None if run.control is None else _control(run, run.control, samples),
+        "overlap": None if run.overlap is None else _overlap(run, run.overlap),
+    }
+
+
+def _control(run: FrozenRun, control: FrozenRun, samples: Samples) -> dict[str, Any]:
+    """The blind control of a run, which is its baseline."""
+    _check_manifest(control)
+    confirms_data(control)
+    found = blind_control(samples, control.records)
+    return {"kind": "blank images", "textual": found.textual, **_comparison(found.comparison)}
+
+
+def _overlap(run: FrozenRun, data: bytes) -> dict[str, Any]:
+    """How many of the problems are among training problems, counted again.
+
+    Raises ValueError if the counts of the file are not those of its findings.
+    """
+    found = parsed(data)
+    findings = found.get("findings")
+    if not isinstance(findings, list) or not all(isinstance(each, dict) for each in findings):
+        raise ValueError(f"{run.name}: overlap.json has no findings")
+    near = sum(each.get("near_exact") is True for each in findings)
+    ids = {record.id for record in run.records}
+    ours = {each.get("test") for each in findings} & ids
+    if found.get("near_exact") != near:
+        raise ValueError(
+            f"{run.name}: overlap.json counts {found.get('near_exact')} near-exact matches, and "
+            f"has {near}"
+        )
+    same = {each.get("test") for each in findings if each.get("near_exact") is True} & ids
+    return {
+        "training_problems": found.get("training_problems"),
+        "test_problems": found.get("test_problems"),
+        "matches": len(ours),
+        "near_exact": len(same),
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return asdict(comparison)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, Mapping):
+        return {str(key): _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value

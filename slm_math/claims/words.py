@@ -1,0 +1,129 @@
+"""What a claim says in words: its statement, and the page that tells a stranger how to check it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from slm_math.evaluation.compare import shown_difference, shown_p
+from slm_math.evaluation.plain import plain
+
+_README = """# A claim about language models in mathematics
+
+{statement}
+
+## How to check it
+
+    pip install slm-math
+    slm-math claim --check THIS_FILE.zip
+
+No model, no GPU, no network and no PyTorch are needed. The command grades every sample again from
+the texts in this file, runs the agents of slm-math again on the recorded replies, and computes
+every figure above again. It exits with 0 if nothing differs, and with 2 if anything does: one line
+for each verdict, byte or figure. It needs grader {grader}; if yours is another version, the first
+line says so.
+
+## What is in this file
+
+- `claim.json`: the statement, and all figures with their intervals, tests and hashes
+- `runs/N/records.jsonl.gz`: every sample of run N, with prompts, replies, programs and verdicts
+- `runs/N/manifest.json`: agent, model, data, decoding, seed, versions and machine of run N
+- `runs/N/control/`: the same for its blind control, where there is one
+- `runs/N/overlap.json`: test problems among training problems, where somebody looked for them
+
+## What no check can find out
+
+That the replies are those of the model that the manifest names. Who doubts it runs the model
+again: the manifest has everything that this needs.
+"""
+
+
+def readme(claim: Mapping[str, Any]) -> str:
+    """The text of README.md."""
+    lines = "\n".join(f"- {line}" for line in claim["statement"])
+    return _README.format(statement=lines, grader=plain(claim["grader"], 200))
+
+
+def statement(claim: Mapping[str, Any]) -> list[str]:
+    """The statement of a claim, a line for each run, comparison and control."""
+    data = claim["data"]
+    named = "/".join(plain(data[key], 200) for key in ("source", "split") if data[key])
+    confirmed = "" if data["confirmed"] else ", which records alone cannot confirm"
+    return [
+        f"{data['problems']} problems of {named or 'an unnamed source'} (data hash "
+        f"{plain(data['hash'])}{confirmed}), graded by version {plain(claim['grader'])}",
+        *(line for run in claim["runs"] for line in _run_lines(run)),
+        *(line for one in claim["comparisons"] for line in _comparison_lines(one, claim)),
+        *_absences(claim["runs"]),
+    ]
+
+
+def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
+    each = run["samples"] // run["problems"]
+    samples = f", {each} samples each" if each > 1 else ""
+    bad = [f"{run[key]} {key}" for key in ("broken", "skipped", "undecided") if run[key]]
+    counted = f"; counted as wrong: {', '.join(bad)}" if bad else ""
+    yield (
+        f"{name(run)}: {_percent(run, 'accuracy')} % right [{_percent(run, 'low')}, "
+        f"{_percent(run, 'high')}], {run['correct']} of {run['samples']}{samples}{counted}"
+    )
+    if run["not_run_again"] is not None:
+        answers = run["answers_in_no_reply"]
+        unstated = f"; {answers} of them stand in no reply" if answers else ""
+        yield (
+            f"{name(run)}: its answers are taken as recorded, since "
+            f"{plain(run['not_run_again'], 200)}{unstated}"
+        )
+    if run["control"] is not None:
+        one = run["control"]
+        blind, seeing = (100 * share for share in one["accuracy"])
+        yield (
+            f"{name(run)}, blind control: {seeing:.1f} % right with images, {blind:.1f} % with "
+            f"blank ones, {_test(one)}, n = {one['problems']}"
+        )
+    if run["overlap"] is not None:
+        one = run["overlap"]
+        yield (
+            f"{name(run)}, overlap: {one['near_exact']} of {run['problems']} problems are nearly "
+            f"those of {one['training_problems']} training problems, {one['matches']} share 13 "
+            "words in a row"
+        )
+
+
+def _comparison_lines(one: Mapping[str, Any], claim: Mapping[str, Any]) -> Iterator[str]:
+    number = len(claim["comparisons"])
+    adjusted = f", Holm over {number} {shown_p(one['p_adjusted'])}" if number > 1 else ""
+    yield (
+        f"{plain(one['b'], 200)} against {plain(one['a'], 200)}: {_test(one)}{adjusted}, "
+        f"{len(one['gained'])} gained, {len(one['lost'])} lost, n = {one['problems']}; {_seen(one)}"
+    )
+
+
+def _seen(one: Mapping[str, Any]) -> str:
+    if one["detectable"] is None:
+        return "it could see no difference"
+    return f"it could see differences of at least {100 * one['detectable']:.1f} points (80 % power)"
+
+
+def _test(one: Mapping[str, Any]) -> str:
+    p = shown_p(one["p"])
+    difference = shown_difference(one["difference"], one["low"], one["high"])
+    return f"{difference} points, {one['test']} p {'' if p.startswith('<') else '= '}{p}"
+
+
+def _absences(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What the claim does not have."""
+    without = [name(run) for run in runs if run["control"] is None]
+    if without:
+        yield f"no control arm: {', '.join(without)}"
+    without = [name(run) for run in runs if run["overlap"] is None]
+    if without:
+        yield f"nobody looked for the problems among training data: {', '.join(without)}"
+
+
+def name(run: Mapping[str, Any]) -> str:
+    return plain(run["name"], 200)
+
+
+def _percent(run: Mapping[str, Any], key: str) -> str:
+    return f"{100 * run[key]:.1f}"
