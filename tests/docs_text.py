@@ -18,8 +18,8 @@ def pages() -> list[Path]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of the `slm-math ...` lines in indented and fenced blocks, without comments;
-    continued lines are joined. A line with [...] shows a form, not a command.
+    """The words of the `slm-math ...` lines in indented and fenced blocks, without comments
+    and what they are written to; continued lines are joined. A line with [...] shows a form, not a command.
     """
     found: list[list[str]] = []
     fenced = False
@@ -29,7 +29,7 @@ def commands(text: str) -> list[list[str]]:
         if (fenced or line.startswith("    ")) and re.match(r"slm-math [a-z]", command):
             words = shlex.split(command.removesuffix("&"), comments=True)
             if "..." not in command:
-                found.append(words[1:])
+                found.append(words[1 : words.index(">") if ">" in words else None])
     return found
 
 
