@@ -19,7 +19,8 @@ def pages() -> list[Path]:
 
 def commands(text: str) -> list[list[str]]:
     """The words of the `slm-math ...` lines in indented and fenced blocks, without comments
-    and what they are written to; continued lines are joined. A line with [...] shows a form, not a command.
+    and what they are written to; continued lines are joined. A line with [...] shows a form, not a
+    command.
     """
     found: list[list[str]] = []
     fenced = False
