@@ -33,6 +33,8 @@ TRAIN = frozenset(
 )
 
 # errors of libraries, and of modules that are not imported here, whose message is enough for a user
+# commands that go on where they were stopped
+RESUMED = frozenset((*TRAINING, "eval", "generate-cot", "grade", "build-data", "download"))
 USER_ERRORS = {
     "MisconfigurationException",
     "SandboxError",
@@ -58,7 +60,9 @@ def run(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt as error:
         stop = Stopped.of(error)
         if not stop.reported:
-            say(f"{stop.how}. Results so far are saved; run the same command to resume.")
+            command = (sys.argv[1:] if arguments is None else arguments)[:1]
+            kept = " Results so far are saved; run the same command to resume."
+            say(f"{stop.how}.{kept if set(command) & RESUMED else ''}")
         sys.exit(stop.status)
 
 

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 from slm_math.command_table import TRAINING, form
 from slm_math.config_files import ConfigFile, environment_with_new_names
 from slm_math.messages import short
+from slm_math.spelling import similar
 from slm_math.visible import visible
 
 ENV_PREFIX = "SLM_MATH"
@@ -51,6 +52,8 @@ class Parser(ArgumentParser):
             prefix = f"{self.env_prefix}_"
             options = [action.dest for action in self._actions]
             self._environment = environment_with_new_names(env, prefix, options, self.renamed)
+            if self.env_prefix != ENV_PREFIX:  # that of all commands
+                _refuse_unknown(self._environment, prefix.upper(), options)
         return super()._load_env_vars(env=self._environment, defaults=defaults)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -126,6 +129,19 @@ def classes_first(arguments: list[str]) -> list[str]:
         return at, len(parts), index  # of options behind the same class, the outer ones first
 
     return [word for index in sorted(range(len(units)), key=place) for word in units[index]]
+
+
+def _refuse_unknown(environment: Mapping[str, str], prefix: str, options: list[str]) -> None:
+    """Raises ValueError for a variable of a command that sets none of its options."""
+    known = {*options, *(option.rpartition(".")[0] for option in options)} - {""}
+    for name in sorted(environment):
+        option = name.removeprefix(prefix).lower().replace("__", ".")
+        above = {option[:n] for n, character in enumerate(option) if character == "."}
+        if name.startswith(prefix) and not ({option} | above) & known:
+            raise ValueError(
+                f"the environment variable {name} sets no option"
+                + similar(name, [prefix + each.upper().replace(".", "__") for each in known])
+            )
 
 
 def _is_benchmark(name: str, value: str) -> bool:

@@ -36,6 +36,8 @@ def config_file(config: str) -> Path:
     name = config.removeprefix("./").removeprefix("configs/").removesuffix(".yaml")
     if name in names():
         return FOLDER / f"{name}.yaml"
+    if Path(config).is_dir():
+        raise ValueError(f"--config {config} is a folder, not a YAML file")
     raise ValueError(f"config file does not exist: {config}{_nearest(name)}")
 
 

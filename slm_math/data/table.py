@@ -97,6 +97,10 @@ class Table(Source):
         self.paths = existing_paths(path, "Table")
         self.named = {"problem": problem, "answer": answer, "solution": solution}
         self.named |= {"images": images, "id": id}
+        if problem is not None and problem in (answer, solution):
+            raise ValueError(
+                f"Table: the column {problem!r} cannot be the problem and its answer or solution"
+            )
         self.choices, self.tags = choices, tags or []
         self.answer_type, self.tolerance = answer_type, tolerance
         self.name = name

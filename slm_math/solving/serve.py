@@ -291,6 +291,8 @@ def serve_agent(
         torch_threads=torch_threads,
         sandbox=sandbox,
     )
+    if model is None and not engines:
+        raise ValueError("serve-agent needs a model: --model FOLDER, or --engines.default ENGINE")
     key = read_token(KEY_VARIABLE)
     listener = listen(host, port, key)  # before a model is loaded
     with listener, serving.executors(agent, Problem("request", "What is 2 + 2?")) as executors:

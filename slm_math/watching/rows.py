@@ -53,7 +53,7 @@ def brief(line: bytes) -> Brief | None:
         return _parsed(line)
     try:
         rewards = _scores(line[at + 14 : line.find(b"}", at + 14) + 1]) if at >= 0 else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return _parsed(line)
     epoch, batch, step = map(int, place.groups()) if place else (0, 0, 0)
     return Brief(
@@ -97,7 +97,7 @@ def _parsed(line: bytes) -> Brief | None:
             tokens=sum(int(turn.get("tokens", 0)) for turn in turns),
             rewards=_rewards(row),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
