@@ -36,20 +36,31 @@ class Seen(HTMLParser):
             self.cells[-1] += "\n"
 
     def handle_data(self, data: str) -> None:
-        if data.strip() or self.cells and self.lasttag == "td":
+        if data.strip() or (self.cells and self.lasttag == "td"):
             self.cells[-1] += data.strip("\n")
 
 
 def test_tensorboard_shows_text_of_a_model_literally() -> None:
-    plugin_util = pytest.importorskip(
-        "tensorboard.plugin_util", reason="needs the extra `loggers`"
-    )
+    plugin_util = pytest.importorskip("tensorboard.plugin_util", reason="needs the extra `loggers`")
     rows = [[3, HOSTILE, None, 0.25], [4, "plain", "b", -1.0]]
     html = plugin_util.markdown_to_safe_html(markdown_table(["step", "reply", "x", "y"], rows))
     seen = Seen()
     seen.feed(html)
     assert seen.elements <= {"table", "thead", "tbody", "tr", "th", "td", "br"}
-    assert seen.cells == ["step", "reply", "x", "y", "3", HOSTILE, "", "0.25", "4", "plain", "b", "-1"]
+    assert seen.cells == [
+        "step",
+        "reply",
+        "x",
+        "y",
+        "3",
+        HOSTILE,
+        "",
+        "0.25",
+        "4",
+        "plain",
+        "b",
+        "-1",
+    ]
 
 
 def test_rollout_is_a_row_for_each_role_of_bounded_length() -> None:
