@@ -19,6 +19,9 @@ SCRIPTS = {
 _slm_math() {
     local IFS=$'\\n'
     COMPREPLY=($(slm-math __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+    # a section goes on: --model.
+    [[ ${#COMPREPLY[@]} == 1 && $COMPREPLY == *. ]] && compopt -o nospace
+    return 0
 }
 complete -o default -F _slm_math slm-math
 """,
@@ -27,15 +30,24 @@ complete -o default -F _slm_math slm-math
 _slm_math() {
     local -a found
     found=(${(f)"$(slm-math __complete "${(@)words[2,CURRENT]}" 2>/dev/null)"})
-    if (( $#found )); then compadd -a found; else _files; fi
+    if (( ! $#found )); then _files; return; fi
+    local -a sections=(${(M)found:#*.}) whole=(${found:#*.})
+    compadd -S '' -a sections  # they go on: --model.
+    compadd -a whole
 }
-compdef _slm_math slm-math
+# sourced, or a file of $fpath that zsh runs at the first Tab
+if [[ $funcstack[1] == _slm-math ]]; then _slm_math "$@"; else compdef _slm_math slm-math; fi
 """,
     "fish": """\
 function __slm_math
-    slm-math __complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null
+    set -l found (slm-math __complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)
+    if test -n "$found"
+        printf '%s\\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
 end
-complete -c slm-math -a '(__slm_math)'
+complete -c slm-math -f -a '(__slm_math)'
 """,
 }
 
