@@ -86,16 +86,10 @@ def complete(words: list[str]) -> list[str]:
 
 def _options(command: str, begin: str, given: list[str]) -> list[str]:
     """The options of a command; of training the sections alone, until one is begun."""
-    section = _section(begin[2:])
-    if command in TRAINING and not section:
+    section = begin[2:].partition(".")
+    if command in TRAINING and not (section[1] and section[0] in WITH_OPTIONS):
         return [f"--{name}" for name in (*OF_TRAINING, *(f"{each}." for each in WITH_OPTIONS))]
-    return [f"--{name}" for name in option_names(command, _classes(given), section)]
-
-
-def _section(option: str) -> str:
-    """The section of a training command in which an option is."""
-    first, dot, _ = option.partition(".")
-    return first if dot and first in WITH_OPTIONS else ""
+    return [f"--{name}" for name in option_names(command, _classes(given), begin[2:])]
 
 
 def _values(command: str, option: str, begin: str, given: list[str]) -> list[str]:
@@ -105,7 +99,7 @@ def _values(command: str, option: str, begin: str, given: list[str]) -> list[str
         return _that_begin(begin, config_names())
     if command in TRAINING and name in SECTIONS:
         return _that_begin(begin, SECTIONS[name])
-    options = option_names(command, _classes(given), _section(name))
+    options = option_names(command, _classes(given), name)
     found = options.get(name) or options.get(name.rpartition(".")[0])  # of one of many
     return _that_begin(begin, _choices(found)) if found else []
 
