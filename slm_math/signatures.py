@@ -97,7 +97,14 @@ def read(name: str) -> Module | None:
             other |= names
             if node.value is not None and _is_literal(node.value):
                 literals |= dict.fromkeys(names, node.value)
-    return Module(name, classes, functions, imported, frozenset(other), literals)
+    return Module(
+        name=name,
+        classes=classes,
+        functions=functions,
+        imported=imported,
+        other=frozenset(other),
+        literals=literals,
+    )
 
 
 def _is_literal(node: ast.expr) -> bool:

@@ -219,6 +219,7 @@ def check_reference(logps: Tensor, reference: Tensor, precision: str) -> None:
 
 def without_dropout(model: nn.Module) -> None:
     """Switches dropout off, in training mode, too."""
+    module: Any  # the attributes of some are numbers
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
