@@ -56,7 +56,7 @@ class RolloutTable(L.Callback):
         console_of(trainer).print(self._printed(records, title))
         step = trainer.fit_loop.epoch_loop.total_batch_idx  # that of the metrics of this batch
         rows = [row for record in records for row in logged_rows(record, step, self.width)]
-        log_table(trainer.loggers, "rollouts", COLUMNS, rows, step)
+        log_table(trainer.loggers, "rollouts", COLUMNS, rows=rows, step=step)
 
     def _printed(self, records: Sequence[Record], title: str) -> Table:
         table = Table(title=title, title_justify="left")

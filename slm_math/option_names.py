@@ -37,17 +37,19 @@ def option_names(
     if command in COMMANDS:
         path = COMMANDS[command][0].replace(":", ".")
         for name, option in function_options(path).items():
-            _add(names, option, (name,), classes, begin)
+            _add(names, option, (name,), classes, begin=begin)
         return names
     if command not in TRAINING:
         return names
     names |= dict.fromkeys(OF_TRAINING)
     for at, path in (("trainer", TRAINER), ("eval", CALLBACK)):
         if _leads((at,), begin):
-            _add_class(names, signature(path), (at,), {} if at == "trainer" else classes, begin)
+            _add_class(
+                names, signature(path), (at,), {} if at == "trainer" else classes, begin=begin
+            )
     for at, defaults in SECTIONS.items():
         for name in classes.get((at,)) or defaults if _leads((at,), begin) else ():
-            _add_class(names, find_class(name), (at,), classes, begin)
+            _add_class(names, find_class(name), (at,), classes, begin=begin)
     return names
 
 
@@ -73,13 +75,13 @@ def _add(
         inside = {path for path in classes if path[:-1] == at}
         for path in sorted(inside):
             for name in classes[path]:
-                _add_class(names, find_class(name), path, classes, begin)
+                _add_class(names, find_class(name), path, classes, begin=begin)
     elif not slot.each:
         found = [find_class(name) for name in classes.get(at, ())]
         if not found and len(slot.classes) == 1 and slot.classes[0].name not in SUBCLASSED:
             found = [slot.classes[0]]
         for cls in found:
-            _add_class(names, cls, at, classes, begin)
+            _add_class(names, cls, at, classes, begin=begin)
 
 
 def _add_class(
@@ -90,4 +92,4 @@ def _add_class(
     begin: str,
 ) -> None:
     for name, option in cls.options.items() if cls else ():
-        _add(names, option, (*at, name), classes, begin)
+        _add(names, option, (*at, name), classes, begin=begin)
