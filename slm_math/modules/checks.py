@@ -222,5 +222,5 @@ def without_dropout(model: nn.Module) -> None:
     for module in cast(Any, model.modules()):  # attributes of some are numbers
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-        if hasattr(module, "attention_dropout"):
+        elif hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.0
