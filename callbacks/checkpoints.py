@@ -108,6 +108,8 @@ class Checkpoints(ModelCheckpoint):
             self._requeues = False
             self._requeue(signal.SIGUSR1, None)
         if stop is not None and not self._bypasses(stop):
+            # Lightning logs the metrics of a step only after this
+            trainer._logger_connector.update_train_step_metrics()
             raise stop
         # what follows an epoch can be interrupted at any time
         done = trainer.should_stop or trainer.fit_loop.epoch_loop._is_training_done

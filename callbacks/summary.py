@@ -21,11 +21,8 @@ from slm_math.callbacks.console import console_of
 from slm_math.callbacks.export import ExportHF
 from slm_math.callbacks.stop_reason import shortest
 from slm_math.data.gsm8k import GSM8K
-from slm_math.modules.base import PolicyModule
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.step_metrics import peak_memory
-from slm_math.planning.first_step import first_step_line
-from slm_math.planning.process import resident
 
 MANY = 10  # steps whose mean is shown
 SECONDS = "train/seconds/"
@@ -56,12 +53,11 @@ class Curve:
 
 
 class Summary(L.Callback):
-    """Prints what the first step took beside its plan, and a summary when `fit` ends by itself:
-    after its last step, or at a limit.
+    """Prints what the first step took, and a summary when `fit` ends: after its last step, at a
+    limit, or asked to stop.
     """
 
     def __init__(self) -> None:
-        self._idle = 0  # bytes of the process without a model
         self._step_began = 0.0
         self._reset()
 
@@ -73,24 +69,27 @@ class Summary(L.Callback):
         self._first: dict[str, float] = {}  # agent -> its first accuracy
         self._steps = 0
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._idle = resident()  # data is read by now, and no model is loaded
-
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._reset()
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         self._step_began = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *step: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         self._steps += 1
-        if self._steps == 1 and trainer.is_global_zero and isinstance(pl_module, PolicyModule):
-            _, batch, _ = step  # outputs, batch and its number
+        if self._steps == 1 and trainer.is_global_zero:
             took = time.perf_counter() - self._step_began
-            most = int(peak_memory(pl_module.device) * 2**30)
-            line = first_step_line(pl_module, batch.items, idle=self._idle, seconds=took, peak=most)
+            most = int(peak_memory(pl_module.device) * 1024)
+            line = f"first step: {took:.3g} s, peak memory {most} MiB"
             console_of(trainer).print(Text(line), soft_wrap=True)
         logged = trainer.callback_metrics
         for name, curve in self._curves.items():
@@ -111,6 +110,16 @@ class Summary(L.Callback):
                 self._seconds["evaluation"] += self._metrics[key].get("total_seconds", 0.0)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._print(trainer, pl_module, _export(trainer))
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        # an export is that of an earlier epoch, and how to go on is told by Checkpoints
+        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == "fit":
+            self._print(trainer, pl_module, export=None)
+
+    def _print(self, trainer: L.Trainer, pl_module: L.LightningModule, export: str | None) -> None:
         if not trainer.is_global_zero or not self._steps or getattr(trainer, "fast_dev_run", False):
             return
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -121,9 +130,9 @@ class Summary(L.Callback):
         console = console_of(trainer)
         console.print(table)
         # a path that is broken cannot be copied
-        for name, line in _places(trainer):
+        for name, line in _places(trainer, export):
             console.print(Text(f"{name}: {line}"), soft_wrap=True)
-        for line in _next(trainer, pl_module):
+        for line in _next(trainer, pl_module, export):
             console.print(Text(f"next: {line}"), soft_wrap=True)
 
     def _learned(self) -> Iterator[tuple[str, str]]:
@@ -176,17 +185,17 @@ def _export(trainer: L.Trainer) -> str | None:
     return next((shortest(str(folder)) for folder in folders if folder.is_dir()), None)
 
 
-def _places(trainer: L.Trainer) -> Iterator[tuple[str, str]]:
-    if export := _export(trainer):
+def _places(trainer: L.Trainer, export: str | None) -> Iterator[tuple[str, str]]:
+    if export:
         yield "model", export
     for logger in trainer.loggers:
         if isinstance(logger, CSVLogger):
             yield "metrics", shortest(str(Path(logger.log_dir).absolute() / "metrics.csv"))
 
 
-def _next(trainer: L.Trainer, module: L.LightningModule) -> Iterator[str]:
+def _next(trainer: L.Trainer, module: L.LightningModule, export: str | None) -> Iterator[str]:
     yield f"slm-math report {shortest(str(Path(trainer.default_root_dir).absolute()))}"
-    if export := _export(trainer):
+    if export:
         if not isinstance(module, GRPOModule):
             yield f"slm-math fit --config grpo/solver --model.policy.path {export}"
         source = getattr(getattr(trainer, "datamodule", None), "source", None)

@@ -127,7 +127,8 @@ def main() -> None:
             rows.append(row)
             error = row["planned"] / row["measured"] - 1
             print(f"{name}: {row['planned'] >> 20} MiB planned, {row['measured'] >> 20} measured, "
-                  f"{error:+.1%}; {row['first']}", flush=True)  # fmt: skip
+                  f"{error:+.1%}; {row['first']} "
+                  f"({row['plan']['seconds_per_step']:.3g} s planned)", flush=True)  # fmt: skip
     table = Table("config", "planned", "measured", "difference")
     for row in rows:
         error = row["planned"] / row["measured"] - 1

@@ -19,6 +19,9 @@ SCRIPTS = {
 _slm_math() {
     local IFS=$'\\n'
     COMPREPLY=($(slm-math __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+    # a section goes on: --model.
+    [[ ${#COMPREPLY[@]} == 1 && $COMPREPLY == *. ]] && compopt -o nospace
+    return 0
 }
 complete -o default -F _slm_math slm-math
 """,
@@ -27,15 +30,24 @@ complete -o default -F _slm_math slm-math
 _slm_math() {
     local -a found
     found=(${(f)"$(slm-math __complete "${(@)words[2,CURRENT]}" 2>/dev/null)"})
-    if (( $#found )); then compadd -a found; else _files; fi
+    if (( ! $#found )); then _files; return; fi
+    local -a sections=(${(M)found:#*.}) whole=(${found:#*.})
+    compadd -S '' -a sections  # they go on: --model.
+    compadd -a whole
 }
-compdef _slm_math slm-math
+# sourced, or a file of $fpath that zsh runs at the first Tab
+if [[ $funcstack[1] == _slm-math ]]; then _slm_math "$@"; else compdef _slm_math slm-math; fi
 """,
     "fish": """\
 function __slm_math
-    slm-math __complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null
+    set -l found (slm-math __complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)
+    if test -n "$found"
+        printf '%s\\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
 end
-complete -c slm-math -a '(__slm_math)'
+complete -c slm-math -f -a '(__slm_math)'
 """,
 }
 
@@ -74,16 +86,10 @@ def complete(words: list[str]) -> list[str]:
 
 def _options(command: str, begin: str, given: list[str]) -> list[str]:
     """The options of a command; of training the sections alone, until one is begun."""
-    section = _section(begin[2:])
-    if command in TRAINING and not section:
+    section = begin[2:].partition(".")
+    if command in TRAINING and not (section[1] and section[0] in WITH_OPTIONS):
         return [f"--{name}" for name in (*OF_TRAINING, *(f"{each}." for each in WITH_OPTIONS))]
-    return [f"--{name}" for name in option_names(command, _classes(given), section)]
-
-
-def _section(option: str) -> str:
-    """The section of a training command in which an option is."""
-    first, dot, _ = option.partition(".")
-    return first if dot and first in WITH_OPTIONS else ""
+    return [f"--{name}" for name in option_names(command, _classes(given), begin[2:])]
 
 
 def _values(command: str, option: str, begin: str, given: list[str]) -> list[str]:
@@ -93,7 +99,7 @@ def _values(command: str, option: str, begin: str, given: list[str]) -> list[str
         return _that_begin(begin, config_names())
     if command in TRAINING and name in SECTIONS:
         return _that_begin(begin, SECTIONS[name])
-    options = option_names(command, _classes(given), _section(name))
+    options = option_names(command, _classes(given), name)
     found = options.get(name) or options.get(name.rpartition(".")[0])  # of one of many
     return _that_begin(begin, _choices(found)) if found else []
 

@@ -56,7 +56,7 @@ _NAMED = (
 )
 
 
-_LOGGERS = ("CSVLogger", "TensorBoardLogger", "WandbLogger")
+_LOGGERS = ("CSVLogger", "TensorBoardLogger", "TrackioLogger", "WandbLogger")
 # what a value should be, in the words of people
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 _LITERAL = re.compile(r"Expected a typing\.Literal\[(.*?)\](?:\. Got value: (.*))?$")

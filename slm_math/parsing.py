@@ -133,14 +133,16 @@ def classes_first(arguments: list[str]) -> list[str]:
 
 def _refuse_unknown(environment: Mapping[str, str], prefix: str, options: list[str]) -> None:
     """Raises ValueError for a variable of a command that sets none of its options."""
-    known = {*options, *(option.rpartition(".")[0] for option in options)} - {""}
+    groups = {option.rpartition(".")[0] for option in options}  # whose options are all there
     for name in sorted(environment):
         option = name.removeprefix(prefix).lower().replace("__", ".")
+        if not name.startswith(prefix) or option[:1] in ("_", "."):
+            continue
         above = {option[:n] for n, character in enumerate(option) if character == "."}
-        if name.startswith(prefix) and not ({option} | above) & known:
+        if option not in options and not above & (set(options) - groups):
             raise ValueError(
                 f"the environment variable {name} sets no option"
-                + similar(name, [prefix + each.upper().replace(".", "__") for each in known])
+                + similar(name, [prefix + each.upper().replace(".", "__") for each in options])
             )
 
 

@@ -13,26 +13,33 @@ from urllib.parse import urlsplit
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import CSVLogger, Logger
 
-# logger of Lightning -> its package, which the extra `loggers` installs
-PACKAGES = {"TensorBoardLogger": "tensorboard", "WandbLogger": "wandb"}
+# logger -> its package, and the extra that installs it
+PACKAGES = {
+    "TensorBoardLogger": ("tensorboard", "loggers"),
+    "WandbLogger": ("wandb", "loggers"),
+    "TrackioLogger": ("trackio", "trackio"),
+}
+NAMES = {"TensorBoardLogger": "version", "TrackioLogger": "run"}  # options that name a run
 OFFLINE = ("offline", "dryrun", "disabled")  # modes of wandb that need no key
 
 
 def prepare_loggers(configured: Any, root: Path) -> None:
     """Checks the loggers of a configuration before they are made, and lets a resumed run go on in
-    the TensorBoard log that it began: by default Lightning counts sessions.
+    the log of TensorBoard or trackio that it began: by default each session would be a run.
 
     Raises ValueError if the package of a logger is not installed, or if wandb would ask for a key.
     """
     for one in configured if isinstance(configured, list) else [configured]:
         path = one.get("class_path") if hasattr(one, "get") else None
         kind = str(path).rpartition(".")[2]
-        if kind in PACKAGES and not _is_installed(PACKAGES[kind]):
+        package, extra = PACKAGES.get(kind, ("", ""))
+        if package and not _is_installed(package):
             raise ValueError(
-                f"trainer.logger {kind} needs {PACKAGES[kind]}: pip install 'slm-math[loggers]'"
+                f"trainer.logger {kind} needs {package}: pip install 'slm-math[{extra}]'"
             )
-        if kind == "TensorBoardLogger" and one.init_args.get("version") is None:
-            one.init_args["version"] = _name_of(root)
+        run = NAMES.get(kind)
+        if run and one.init_args.get(run) is None:
+            one.init_args[run] = _name_of(root)
         if kind == "WandbLogger" and _lacks_key(
             {**vars(one.get("init_args") or Namespace()), **(one.get("dict_kwargs") or {})}
         ):

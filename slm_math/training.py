@@ -53,6 +53,7 @@ from slm_math.records.files import configuration  # noqa: E402
 from slm_math.records.redaction import without_secrets  # noqa: E402
 from slm_math.resuming import begin  # noqa: E402
 from slm_math.run_loggers import loggers_of, prepare_loggers  # noqa: E402
+from slm_math.trackio_logger import TrackioLogger  # noqa: E402, F401
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)

@@ -165,7 +165,14 @@ def test_rollout_table_shows_markup_and_control_characters_as_they_are(
             rewards={"solver": 1.0},
         )
     ]
-    fake: Any = SimpleNamespace(current_epoch=0, is_global_zero=True, progress_bar_callback=None)
+    fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=0))
+    fake: Any = SimpleNamespace(
+        current_epoch=0,
+        is_global_zero=True,
+        progress_bar_callback=None,
+        fit_loop=fit_loop,
+        loggers=[],
+    )
     RolloutTable(every_n_batches=1).on_train_batch_end(fake, module, None, None, 0)
     shown = capsys.readouterr().out
     assert "\x1b[2J" not in shown

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
@@ -13,12 +14,14 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import CSVLogger, Logger
 
+from slm_math.callbacks.rollout_table import COLUMNS
 from slm_math.cli import run
 from slm_math.report.load import load
 from slm_math.run_loggers import loggers_of, prepare_loggers
 
 SMALL = [
     *("fit", "--config=configs/grpo/solver.yaml", "--config=configs/fast.yaml"),
+    "--trainer.callbacks+=RolloutTable",
     *("--torch_threads=1", "--trainer.enable_progress_bar=false", "--model.group_size=2"),
     *("--model.inference.sampling.max_new_tokens=6", "--model.optim.lr=0.004"),
 ]
@@ -140,7 +143,11 @@ def test_run_without_a_logger_says_so_in_the_report(
     assert "no metrics were logged" in (tmp_path / "r.html").read_text()
 
 
-LOGGERS = {"TensorBoardLogger": "tensorboard", "WandbLogger": "wandb"}
+LOGGERS = {
+    "TensorBoardLogger": ("tensorboard", "loggers", "save_dir"),
+    "WandbLogger": ("wandb", "loggers", "save_dir"),
+    "TrackioLogger": ("trackio", "trackio", "project"),
+}
 
 
 def board(tmp_path: Path, *more: str) -> None:
@@ -162,6 +169,10 @@ def test_tensorboard_has_the_options_and_goes_on_after_a_resume(tmp_path: Path) 
     assert [event.step for event in events.Scalars("train/reward")] == [0, 1, 2, 3]
     assert [event.step for event in events.Scalars("eval/single_shot/accuracy")] == [1, 3]
     assert any(b"_hparams_" in each.read_bytes() for each in file.parent.glob("events*"))
+    tables = events.Tensors("rollouts/text_summary")
+    assert [event.step for event in tables] == [0, 2]  # the first batch of each epoch
+    rewards = tables[0].tensor_proto.string_val[0].decode().splitlines()[2:]
+    assert [row.split(" | ")[3] for row in rewards] == ["solver"] * 4
 
 
 @pytest.mark.slow
@@ -181,6 +192,36 @@ def test_wandb_writes_offline(tmp_path: Path) -> None:
     content = file.read_bytes()
     for name in (b"train/reward", b"eval/single_shot/accuracy", b"init_args", b"group_size"):
         assert name in content
+    [file] = tmp_path.glob("wandb/offline-run-*/files/media/table/rollouts_*.table.json")
+    table = json.loads(file.read_text())
+    assert table["columns"] == list(COLUMNS)
+    assert [row[:1] + row[3:4] for row in table["data"]] == [[0, "solver"]] * 4
+    assert files_with("k-5150", tmp_path) == []
+
+
+@pytest.mark.slow
+def test_trackio_has_a_run_without_network(tmp_path: Path) -> None:
+    """In a process of its own, since trackio reads its folder from the environment once."""
+    pytest.importorskip("trackio", reason="needs the extra `trackio`")
+    log = ["--trainer.logger=TrackioLogger", f"--trainer.default_root_dir={tmp_path / 'root'}"]
+    places = {"TRACKIO_DIR": str(tmp_path / "t"), "HF_HUB_OFFLINE": "1", "HF_TOKEN": "hf_k-5150"}
+    command = [sys.executable, "-m", "slm_math", *SMALL, *log]
+    for more in ([], ["--ckpt_path=last", "--trainer.max_epochs=2"]):
+        subprocess.run([*command, *more], check=True, env=os.environ | places)
+    with sqlite3.connect(tmp_path / "t/slm-math.db") as base:
+        found = base.execute("SELECT step, metrics FROM metrics ORDER BY step").fetchall()
+        [options] = base.execute("SELECT config FROM configs").fetchone()
+        [runs] = base.execute("SELECT count(DISTINCT run_name) FROM metrics").fetchone()
+    logged = [(step, json.loads(text)) for step, text in found]
+    assert [step for step, row in logged if "train/reward" in row] == [0, 1, 2, 3]
+    assert [step for step, row in logged if "eval/single_shot/accuracy" in row] == [1, 3]
+    tables = [(step, row["rollouts"]["_value"]) for step, row in logged if "rollouts" in row]
+    assert [(step, len(rows), set(rows[0])) for step, rows in tables] == [
+        (0, 4, set(COLUMNS)),
+        (2, 4, set(COLUMNS)),
+    ]
+    assert json.loads(options)["model"]["init_args"]["optim"]["lr"] == 0.004
+    assert runs == 1
     assert files_with("k-5150", tmp_path) == []
 
 
@@ -250,12 +291,13 @@ def test_logger_without_its_package_is_told_what_to_install(
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr("slm_math.run_loggers.distribution", missing)
-    (tmp_path / LOGGERS[name]).mkdir()  # wandb makes a folder of its name, which is no package
+    package, needed_extra, option = LOGGERS[name]
+    (tmp_path / package).mkdir()  # wandb makes a folder of its name, which is no package
     monkeypatch.syspath_prepend(tmp_path)
-    extra = [f"--trainer.logger={name}", f"--trainer.logger.save_dir={tmp_path}"]
+    extra = [f"--trainer.logger={name}", f"--trainer.logger.{option}={tmp_path}"]
     with pytest.raises(SystemExit):
         run([*SMALL, f"--trainer.default_root_dir={tmp_path / 'root'}", *extra])
     said = capsys.readouterr().err
-    needed = f"trainer.logger {name} needs {LOGGERS[name]}: pip install 'slm-math[loggers]'"
+    needed = f"trainer.logger {name} needs {package}: pip install 'slm-math[{needed_extra}]'"
     assert said == f"slm-math: error: {needed}\n"
     assert not (tmp_path / "root").exists()

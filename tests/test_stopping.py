@@ -1,9 +1,10 @@
 """A run that is asked to stop finishes its step, saves, says so, and has a shell's exit status."""
 
+import csv
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from tiny import chats, sft, trainer
 
-from slm_math.callbacks import Checkpoints
+from slm_math.callbacks import Checkpoints, Summary
 from slm_math.cli import run
 from slm_math.stopping import Stopped, stoppable, stopping
 
@@ -34,7 +36,14 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def fit(root: Path, number: int, times: int = 1, step: int = 2, **options: Any) -> L.Trainer:
+def fit(
+    root: Path,
+    number: int,
+    times: int = 1,
+    step: int = 2,
+    more: Sequence[L.Callback] = (),
+    **options: Any,
+) -> L.Trainer:
     """Trains for six steps, and sends a signal inside of one of them."""
     module = sft()
     training_step, steps = module.training_step, []
@@ -46,9 +55,9 @@ def fit(root: Path, number: int, times: int = 1, step: int = 2, **options: Any) 
         training_step(batch, batch_idx)
 
     module.training_step = signaled  # type: ignore[method-assign]
-    saver = [Checkpoints()]
+    callbacks = [*more, Checkpoints()]
     made = trainer(
-        root, callbacks=saver, limit_train_batches=6, enable_checkpointing=True, **options
+        root, callbacks=callbacks, limit_train_batches=6, enable_checkpointing=True, **options
     )
     made.fit(module, chats())
     return made
@@ -73,6 +82,20 @@ def test_signal_lets_the_step_finish_and_saves(
     error = capfd.readouterr().err
     assert f"{name} after step 3: " in error
     assert "--ckpt_path last resumes from it" in error
+
+
+def test_step_that_was_finished_is_logged_and_summed_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = CSVLogger(tmp_path, name="logs")
+    with pytest.raises(SystemExit):
+        fit(tmp_path, signal.SIGTERM, more=[Summary()], logger=board, log_every_n_steps=1)
+    with open(f"{board.log_dir}/metrics.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows if row["train/loss"]] == ["0", "1", "2"]
+    out = capsys.readouterr().out
+    assert "(first and last step of 3)" in " ".join(out.split())
+    assert f"next: slm-math report {tmp_path}" in out.splitlines()
 
 
 def test_second_signal_stops_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

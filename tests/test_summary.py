@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,5 +66,6 @@ def test_fit_ends_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     out = capsys.readouterr().out
     assert "reward" in out
     assert "time" in out
+    assert re.search(r"^first step: [\d.e-]+ s, peak memory \d+ MiB$", out, re.MULTILINE)
     assert f"next: slm-math report {root}" in out.splitlines()
     assert "slm-math fit" not in out  # it was reinforced already

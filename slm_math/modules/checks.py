@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -219,8 +219,8 @@ def check_reference(logps: Tensor, reference: Tensor, precision: str) -> None:
 
 def without_dropout(model: nn.Module) -> None:
     """Switches dropout off, in training mode, too."""
-    for module in model.modules():
+    for module in cast(Any, model.modules()):  # attributes of some are numbers
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-        if hasattr(module, "attention_dropout"):
+        elif hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.0

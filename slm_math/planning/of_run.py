@@ -119,12 +119,6 @@ class _Seen(Sequence[Row]):
         return without_images(row, self._sight) if row.images else row
 
 
-def rows_step(module: PolicyModule, rows: Sequence[Row]) -> Step:
-    """The step on these rows."""
-    sight = module.chat.sight
-    return Step(tuple(without_images(row, sight) if row.images else row for row in rows))
-
-
 def problems_step(module: RolloutModule, tasks: Sequence[Task | None]) -> Step:
     """The step on these problems."""
     return step_of_tasks(module, tasks, module.inference.slots)

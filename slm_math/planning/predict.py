@@ -148,12 +148,7 @@ class RunPlan:
 
 
 def predict(
-    setup: Setup,
-    workload: Workload,
-    device: Device,
-    idle: int,
-    sizes: Sizes | None = None,
-    first: bool = False,
+    setup: Setup, workload: Workload, device: Device, idle: int, sizes: Sizes | None = None
 ) -> RunPlan:
     """What a run takes.
 
@@ -163,7 +158,6 @@ def predict(
         device: where it runs.
         idle: bytes of the process without a model.
         sizes: of the network, if they are known.
-        first: of the first step alone, before which there are no moments of the optimizer.
     """
     sizes = sizes or setup.sizes()
     resident = resident_bytes(
@@ -175,7 +169,7 @@ def predict(
         teacher=setup.teacher,
     )
     base = (CONTEXT if device.is_gpu else idle) + resident.networks
-    stays = base + (0 if first else resident.moments)
+    stays = base + resident.moments
     step = workload.largest
     with _Stage(setup, sizes, device) as stage:
         chunks = step.chunks(setup.tokens, stage.packs)

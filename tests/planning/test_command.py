@@ -1,8 +1,6 @@
 """`slm-math plan` on configs that need no download, its errors, and what `fit` says of a plan."""
 
 import json
-import re
-from pathlib import Path
 
 import pytest
 
@@ -83,12 +81,3 @@ def test_mistakes_are_one_line(arguments: list[str], error: str, capsys: ANY) ->
     assert (status, out) == (2, "")
     assert error in err
     assert len(err.splitlines()) == 1
-
-
-def test_fit_says_what_its_first_step_took_beside_the_plan(capsys: ANY, tmp_path: Path) -> None:
-    options = ["--config=quickstart/sft", *FAST, f"--trainer.default_root_dir={tmp_path}"]
-    run(["fit", *options, "--config", '{"trainer": {"callbacks": null}}'])
-    [line] = [each for each in capsys.readouterr().out.splitlines() if "first step" in each]
-    assert re.fullmatch(
-        r"first step: [\d.e-]+ s \(plan [\d.e-]+\), peak memory \d+ MiB \(plan \d+\)", line.strip()
-    )
