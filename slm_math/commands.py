@@ -25,12 +25,13 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     """Prints the results of evaluations side by side: one column per folder, one row per agent.
 
     Args:
-        folders: output folders of `slm-math eval`, or `eval/<epoch>` folders of a training run.
+        folders: output folders of `slm-math eval`, training runs (their last evaluation),
+            `eval/<epoch>` folders of them, or a folder that holds several of these.
         by: also break the results down by this tag of the problems.
     """
     from slm_math.evaluation.blind import control_lines
     from slm_math.evaluation.plain import cell, print_line
-    from slm_math.evaluation.runs import named_folders
+    from slm_math.evaluation.runs import agent_folders, evaluations_in
     from slm_math.evaluation.table import calibration_lines, verdicts_table, warning_lines
     from slm_math.metrics.summary import Summary, by_tag, read_summary
     from slm_math.records.files import read_manifest
@@ -38,9 +39,9 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     console = Console()
     columns: dict[str, dict[str, Summary]] = {}
     paths: dict[str, Path] = {}
-    for folder in folders:
+    for folder in evaluations_in(folders):
         column = columns.setdefault(folder, {})
-        for name, path in named_folders(folder).items():
+        for name, path in agent_folders(folder).items():
             paths[f"{folder.rstrip('/')}/{name}"] = path
             samples, column[name] = read_summary(path)
             if read_manifest(path).get("partial"):

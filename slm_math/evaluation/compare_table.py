@@ -29,6 +29,7 @@ from slm_math.evaluation.compare_verdicts import (
 from slm_math.evaluation.plain import cell, encodable, plain, print_line
 from slm_math.evaluation.runs import (
     FinishedEvaluation,
+    evaluations_in,
     identity_notes,
     load_evaluations,
     unshared,
@@ -48,14 +49,16 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
 
     Args:
         folders: agents' folders (with records.jsonl), or folders of agents: outputs of `slm-math
-            eval`, `eval/<epoch>` of a training run. The first is the baseline; in folders of
-            agents, each agent is compared with the baseline's agent of the same name.
+            eval`, training runs (their last evaluation), or a folder that holds several of these.
+            The first is the baseline; in folders of agents, each agent is compared with the
+            baseline's agent of the same name.
         flips: how many flipped problems to show in each direction.
         out: JSON file for all results, with every flipped problem.
     """
     if flips < 0:
         raise ValueError(f"flips must be 0 or more, got {flips}")
     console = Console()
+    folders = evaluations_in(folders)
     groups = load_evaluations(folders)
     by_agent = {
         agent: compare({name: one.samples for name, one in group.items()})

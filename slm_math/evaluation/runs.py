@@ -10,7 +10,7 @@ from typing import Any
 
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import read_samples
-from slm_math.records.eval_folders import evaluation_folders
+from slm_math.records.eval_folders import RECORDS, evaluation_folders, last_evaluation, named_runs
 from slm_math.records.files import differences, read_manifest
 
 
@@ -32,8 +32,8 @@ class FinishedEvaluation:
 
 
 def load_evaluations(folders: Sequence[str]) -> dict[str, dict[str, FinishedEvaluation]]:
-    """The evaluations to compare, by agent and then by folder; the first of each agent is the
-    baseline.
+    """The evaluations to compare (see `evaluations_in`), by agent and then by folder; the first of
+    each agent is the baseline.
 
     Either every folder is an agent's (it holds records.jsonl), and all are compared whatever the
     agents are. Or every folder holds agents' folders, and each agent is compared that the first
@@ -43,7 +43,10 @@ def load_evaluations(folders: Sequence[str]) -> dict[str, dict[str, FinishedEval
     by another version or named twice, or folders that have no agent in common.
     """
     if len(folders) < 2:
-        raise ValueError(f"nothing to compare: name two folders or more, got {len(folders)}")
+        raise ValueError(
+            f"nothing to compare: name two folders or more, or one that holds several runs, got "
+            f"{len(folders)}"
+        )
     seen: dict[Path, str] = {}
     for folder in folders:
         path = Path(folder).resolve()
@@ -117,29 +120,24 @@ def _short(value: Any, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 4]} ..."
 
 
-def named_folders(folder: str) -> dict[str, Path]:
-    """The evaluations in a folder that a user named, by agent; an agent's own folder holds just
-    that one.
+def evaluations_in(folders: Sequence[str]) -> list[str]:
+    """The folders of evaluations that a user named: agents' folders and folders of agents. A
+    training run stands for its last evaluation, and a folder that holds runs for all of them.
     """
-    own_name = Path(folder).resolve().name
-    return {name or own_name: path for name, path in _agent_folders(folder).items()}
+    return [last_evaluation(run) for folder in folders for run in named_runs(folder)]
+
+
+def agent_folders(folder: str) -> dict[str, Path]:
+    """The evaluations in one of these folders, by agent; an agent's own holds just that one."""
+    path = Path(folder)
+    own = (path / RECORDS).is_file()
+    return {path.resolve().name: path} if own else evaluation_folders(path)
 
 
 def _agent_folders(folder: str) -> dict[str, Path]:
-    """The folders with records.jsonl by their names; "" for the folder itself."""
+    """The same; "" is the agent's name in its own folder."""
     path = Path(folder)
-    if not path.is_dir():
-        raise ValueError(
-            f"{folder} is not a folder: name one that `slm-math eval` or a training run wrote"
-        )
-    if (path / "records.jsonl").is_file():
-        return {"": path}
-    agents = evaluation_folders(path)
-    if not agents:
-        raise ValueError(
-            f"{folder} holds no evaluation (neither records.jsonl nor <agent>/records.jsonl)"
-        )
-    return agents
+    return {"": path} if (path / RECORDS).is_file() else evaluation_folders(path)
 
 
 def _by_agent(

@@ -19,8 +19,8 @@ def report(
 
     Args:
         folders: output folders of `slm-math eval`, folders of single agents in them, `eval/<epoch>`
-            folders, or the folder of a training run: the page then shows its last evaluation and
-            the curves of training.
+            folders, the folder of a training run (the page then shows its last evaluation and the
+            curves of training), or a folder that holds several of these.
         out: the HTML file.
         plots: folder for every figure as PNG and SVG, and for summary.md and summary.tex.
         transcripts: the most transcripts of each agent in the page, which says which ones it has.
