@@ -6,6 +6,7 @@ from importlib import import_module
 
 from slm_math import data
 from slm_math.data.base import Source
+from slm_math.spelling import similar
 
 
 def source_names() -> list[str]:
@@ -30,7 +31,7 @@ def source_class(name: str) -> type[Source]:
         raise ValueError(f"data set {name}: cannot import {module} ({error})") from error
     if not is_source(value):
         raise ValueError(
-            f"{name} is not a data set: use one of {', '.join(source_names())}, or the dotted path "
-            "of a class of your own"
+            f"{name} is not a data set{similar(short, source_names())} (use one of {', '.join(source_names())}, or the dotted path "
+            "of a class of your own)"
         )
     return value
