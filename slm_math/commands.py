@@ -30,7 +30,7 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
         by: also break the results down by this tag of the problems.
     """
     from slm_math.evaluation.blind import control_lines
-    from slm_math.evaluation.plain import cell, print_line
+    from slm_math.evaluation.plain import cell, path_lines, print_line
     from slm_math.evaluation.runs import agent_folders, evaluations_in
     from slm_math.evaluation.table import calibration_lines, verdicts_table, warning_lines
     from slm_math.metrics.summary import Summary, by_tag, read_summary
@@ -56,9 +56,12 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     rest = console.width - 4 - (width + 3) * len(columns)
     table.add_column("agent", overflow="fold", max_width=max(rest, 8))
     for folder in columns:
-        table.add_column(cell(folder, 200), justify="right", min_width=width, overflow="fold")
+        head = "\n".join(cell(line, 200) for line in path_lines(folder, width))
+        table.add_column(head, justify="right", min_width=width, overflow="fold")
     for name in dict.fromkeys(name for column in columns.values() for name in column):
-        cells = (column[name].shown() if name in column else "-" for column in columns.values())
+        shown = (column[name].shown() if name in column else "-" for column in columns.values())
+        below = width < 26  # an interval with its n is longer
+        cells = (each.replace(", n = ", "\nn = ") if below else each for each in shown)
         table.add_row(cell(name, 200), *cells)
     console.print(table)
     every = {

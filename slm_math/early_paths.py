@@ -47,8 +47,8 @@ def _check_model(path: str) -> None:
         if Path(path).name != "export" or not makers:
             raise
         raise ValueError(
-            f"model path {path} does not exist: `slm-math fit --config {makers[0]}` trains it first, "
-            "or name another model with --model.policy.path"
+            f"model path {path} does not exist: `slm-math fit --config {makers[0]}` trains it "
+            "first, or name another model with --model.policy.path"
         ) from error
 
 

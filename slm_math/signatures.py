@@ -97,7 +97,8 @@ def read(name: str) -> Module | None:
             other |= names
             if node.value is not None and _is_literal(node.value):
                 literals |= dict.fromkeys(names, node.value)
-    return Module(name, classes, functions, imported, frozenset(other), literals)
+    others = frozenset(other)
+    return Module(name, classes, functions, imported=imported, other=others, literals=literals)
 
 
 def _is_literal(node: ast.expr) -> bool:

@@ -31,7 +31,7 @@ def source_class(name: str) -> type[Source]:
         raise ValueError(f"data set {name}: cannot import {module} ({error})") from error
     if not is_source(value):
         raise ValueError(
-            f"{name} is not a data set{similar(short, source_names())} (use one of {', '.join(source_names())}, or the dotted path "
-            "of a class of your own)"
+            f"{name} is not a data set{similar(short, source_names())} (known: "
+            f"{', '.join(source_names())}; for a class of your own, its dotted path)"
         )
     return value
