@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from slm_math.config_files import load
 from slm_math.data.base import Source
@@ -56,7 +57,7 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     rest = console.width - 4 - (width + 3) * len(columns)
     table.add_column("agent", overflow="fold", max_width=max(rest, 8))
     for folder in columns:
-        head = "\n".join(cell(line, 200) for line in path_lines(folder, width))
+        head = Text("\n").join(cell(line, 200) for line in path_lines(folder, width))
         table.add_column(head, justify="right", min_width=width, overflow="fold")
     for name in dict.fromkeys(name for column in columns.values() for name in column):
         shown = (column[name].shown() if name in column else "-" for column in columns.values())
