@@ -124,11 +124,11 @@ def refuse_overridden(arguments: Sequence[str], renamed: Mapping[str, str]) -> N
             if key not in ("--config", "-c") or is_text(config) or name in named:
                 continue
             for setting in _of_file(config, renamed):
-                kept = _value_at(path, [*setting.path], setting.value)
-                if kept is not None and not _is_same(kept, value):
+                there = _value_at(path, [*setting.path], setting.value)
+                if there is not None and not _is_same(there, value):
                     raise ValueError(
                         f"{name} {value} has no effect before --config {config}, which sets it to "
-                        f"{kept}: later ones win, so write it behind the file"
+                        f"{there}: later ones win, so write it behind the file"
                     )
 
 
@@ -149,15 +149,15 @@ def _value_at(path: list[str], keys: list[str], value: Any) -> str | None:
     return None if value is None or isinstance(value, list) else str(value)
 
 
-def _is_same(kept: str, value: str) -> bool:
+def _is_same(there: str, value: str) -> bool:
     """Whether a file and a command line say the same; not sure of lists and objects."""
     parsed = load(value)
     if isinstance(parsed, dict):
-        parsed = parsed.get("class_path", kept)
+        parsed = parsed.get("class_path", there)
     text = str(parsed)
     if CLASS.fullmatch(text):  # a short name, or the dotted path
-        return kept.rpartition(".")[2] == text.rpartition(".")[2]
-    return isinstance(parsed, list) or kept.lower() == text.lower()
+        return there.rpartition(".")[2] == text.rpartition(".")[2]
+    return isinstance(parsed, list) or there.lower() == text.lower()
 
 
 def with_place(message: str, arguments: Sequence[str]) -> str:
