@@ -21,6 +21,7 @@ from slm_math.callbacks.console import console_of
 from slm_math.callbacks.export import ExportHF
 from slm_math.callbacks.stop_reason import shortest
 from slm_math.data.gsm8k import GSM8K
+from slm_math.data.table import Table as OwnTable
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.step_metrics import peak_memory
 
@@ -196,9 +197,13 @@ def _places(trainer: L.Trainer, export: str | None) -> Iterator[tuple[str, str]]
 def _next(trainer: L.Trainer, module: L.LightningModule, export: str | None) -> Iterator[str]:
     yield f"slm-math report {shortest(str(Path(trainer.default_root_dir).absolute()))}"
     if export:
-        if not isinstance(module, GRPOModule):
-            yield f"slm-math fit --config grpo/solver --model.policy.path {export}"
         source = getattr(getattr(trainer, "datamodule", None), "source", None)
+        if not isinstance(module, GRPOModule):
+            line = f"slm-math fit --config grpo/solver --model.policy.path {export}"
+            if isinstance(source, OwnTable) and len(source.paths) == 1:  # or it would be GSM8K
+                file = shortest(str(source.paths[0].absolute()))
+                line += f" --data.source Table --data.source.path {file}"
+            yield line
         if isinstance(source, GSM8K):
             yield f"slm-math eval --config eval/gsm8k --model {export}"
         else:

@@ -143,6 +143,7 @@ def _command(name: str, arguments: list[str]) -> None:
 
     from slm_math.config_files import arguments_with_new_names
     from slm_math.parsing import classes_first, command_parser
+    from slm_math.settings import refuse_overridden
 
     if name in ONE_PROBLEM and "torch" not in sys.modules and sys.stderr.isatty():
         say(f"{name}: loading PyTorch")
@@ -159,7 +160,10 @@ def _command(name: str, arguments: list[str]) -> None:
     if name == "download":
         arguments = _gathered(arguments)
     parser = command_parser(function, name)
-    arguments = classes_first(arguments_with_new_names(arguments, parser.renamed))
+    arguments = arguments_with_new_names(arguments, parser.renamed)
+    if "config" not in function.__annotations__:
+        refuse_overridden(arguments, parser.renamed)
+    arguments = classes_first(arguments)
     parsed = parser.parse_args(arguments)
     if "config" not in function.__annotations__:
         parsed.pop("config", None)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from slm_math.config_files import load
 from slm_math.data.base import Source
@@ -26,8 +27,9 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     """Prints the results of evaluations side by side: one column per folder, one row per agent.
 
     Args:
-        folders: output folders of `slm-math eval`, or `eval/<epoch>` folders of a training run, or
-            files of completions, as `grade` reads them.
+        folders: output folders of `slm-math eval`, training runs (their last evaluation),
+            `eval/<epoch>` folders of them, or a folder that holds several of these; or files of
+            completions, as `grade` reads them.
         by: also break the results down by this tag of the problems.
     """
     from slm_math.grading.opened import evaluations_of
@@ -40,8 +42,7 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
 def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> None:
     """As `results`, of folders by their names."""
     from slm_math.evaluation.blind import control_lines
-    from slm_math.evaluation.plain import cell, print_line
-    from slm_math.evaluation.runs import named_folders
+    from slm_math.evaluation.plain import cell, path_lines, print_line
     from slm_math.evaluation.table import calibration_lines, verdicts_table, warning_lines
     from slm_math.metrics.summary import Summary, by_tag, read_summary
     from slm_math.records.files import read_manifest
@@ -65,9 +66,12 @@ def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> N
     rest = console.width - 4 - (width + 3) * len(columns)
     table.add_column("agent", overflow="fold", max_width=max(rest, 8))
     for folder in columns:
-        table.add_column(cell(folder, 200), justify="right", min_width=width, overflow="fold")
+        head = Text("\n").join(cell(line, 200) for line in path_lines(folder, width))
+        table.add_column(head, justify="right", min_width=width, overflow="fold")
     for name in dict.fromkeys(name for column in columns.values() for name in column):
-        cells = (column[name].shown() if name in column else "-" for column in columns.values())
+        shown = (column[name].shown() if name in column else "-" for column in columns.values())
+        below = width < 26  # an interval with its n is longer
+        cells = (each.replace(", n = ", "\nn = ") if below else each for each in shown)
         table.add_row(cell(name, 200), *cells)
     console.print(table)
     every = {

@@ -11,7 +11,15 @@ from typing import Any
 from slm_math.early_paths import refuse_paths
 from slm_math.named_classes import SUBCLASSED, find_class, is_defined, known_classes
 from slm_math.option_names import TRAINER, option_names
-from slm_math.settings import CLASS, Setting, class_names, classes_by_path, settings_of, with_place
+from slm_math.settings import (
+    CLASS,
+    Setting,
+    class_names,
+    classes_by_path,
+    refuse_overridden,
+    settings_of,
+    with_place,
+)
 from slm_math.signatures import OURS, Signature, Slot, has_name, parameters, signature, slot_of
 from slm_math.spelling import nearest_option, similar
 
@@ -37,6 +45,7 @@ def refuse(
     `renamed` are old names of options; `begins` says that a run begins, in a root of its own.
     """
     settings = list(settings_of(arguments, renamed))
+    refuse_overridden(arguments, renamed)
     words = [word for setting in settings for word in class_names(setting.value)]
     named = {word.partition(".")[0] for word in words if "." in word}
     check = _Check(command, settings, own_classes=bool(named - {OURS, "lightning", "torch"}))

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from slm_math.config_files import load
 from slm_math.policy.folders import check_exists
 from slm_math.records.run_folder import refuse_second_run, traces_of_training
 from slm_math.records.run_lock import lock_run, unlock_run
+from slm_math.shipped import FOLDER, names
 from slm_math.signatures import signature
 
 NOTHING = ("", "null", "~")  # in YAML
@@ -31,10 +33,31 @@ def refuse_paths(command: str, settings: Sequence[Any], begins: bool = True) -> 
     model = _value(settings, "model.policy.path")
     for path in model.values() if isinstance(model, dict) else [model]:
         if isinstance(path, str) and path.lower() not in NOTHING:
-            check_exists(path)
+            _check_model(path)
     _refuse_data(settings)
     if command == "fit" and begins:
         _refuse_root(settings)
+
+
+def _check_model(path: str) -> None:
+    """`check_exists`; of the export of a run that a config of ours makes, the error names it."""
+    try:
+        check_exists(path)
+    except ValueError as error:
+        makers = [name for name in names() if _root_of(name) == Path(path).parent]
+        if Path(path).name != "export" or not makers:
+            raise
+        raise ValueError(
+            f"model path {path} does not exist: `slm-math fit --config {makers[0]}` trains it "
+            "first, or name another model with --model.policy.path"
+        ) from error
+
+
+def _root_of(name: str) -> Path | None:
+    """The root of the runs of a config of ours, if it sets one."""
+    trainer = (load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")) or {}).get("trainer")
+    root = trainer.get("default_root_dir") if isinstance(trainer, dict) else None
+    return Path(root) if isinstance(root, str) else None
 
 
 def _refuse_data(settings: Sequence[Any]) -> None:

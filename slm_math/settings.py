@@ -110,6 +110,56 @@ def _note(path: tuple[str, ...], value: Any, classes: dict[tuple[str, ...], set[
             _note((*path, str(key).removesuffix("+")), inner, classes)
 
 
+def refuse_overridden(arguments: Sequence[str], renamed: Mapping[str, str]) -> None:
+    """Raises ValueError for an option that a config file after it sets otherwise: whoever names a
+    value on the command line wants it, and later ones win.
+    """
+    options = list(_options(arguments))
+    for place, (name, value) in enumerate(options):
+        if name in ("--config", "-c", "--") or name.endswith("+") or not value:
+            continue
+        path = list(_without_marks(name[2:].split(".")))
+        named = [key for key, _ in options[place + 1 :]]
+        for key, config in options[place + 1 :]:
+            if key not in ("--config", "-c") or is_text(config) or name in named:
+                continue
+            for setting in _of_file(config, renamed):
+                there = _value_at(path, [*setting.path], setting.value)
+                if there is not None and not _is_same(there, value):
+                    raise ValueError(
+                        f"{name} {value} has no effect before --config {config}, which sets it to "
+                        f"{there}: later ones win, so write it behind the file"
+                    )
+
+
+def _value_at(path: list[str], keys: list[str], value: Any) -> str | None:
+    """What a file sets at a path, as text: a value, or the name of a class."""
+    while len(keys) < len(path) and isinstance(value, dict):
+        inside = value.get("init_args")
+        here = {str(k).removesuffix("+"): v for k, v in value.items()}
+        here |= inside if isinstance(inside, dict) else {}
+        key = path[len(keys)]
+        if key not in here:
+            return None
+        keys, value = [*keys, key], here[key]
+    if keys != path:
+        return None
+    if isinstance(value, dict):
+        value = value.get("class_path")
+    return None if value is None or isinstance(value, list) else str(value)
+
+
+def _is_same(there: str, value: str) -> bool:
+    """Whether a file and a command line say the same; not sure of lists and objects."""
+    parsed = load(value)
+    if isinstance(parsed, dict):
+        parsed = parsed.get("class_path", there)
+    text = str(parsed)
+    if CLASS.fullmatch(text):  # a short name, or the dotted path
+        return there.rpartition(".")[2] == text.rpartition(".")[2]
+    return isinstance(parsed, list) or there.lower() == text.lower()
+
+
 def with_place(message: str, arguments: Sequence[str]) -> str:
     """A message that begins with the name of an option, after the file and line that set it; as it
     is if the command line sets the option.

@@ -42,6 +42,7 @@ from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
 from slm_math.modules.sft import SFTModule  # noqa: E402, F401
 from slm_math.modules.trainer_checks import (  # noqa: E402
     check_callbacks,
+    check_devices,
     check_end,
     check_precision,
     check_strategy,
@@ -159,6 +160,7 @@ class TrainingCLI(LightningCLI):
                 "data.batch_size rows or problems, and model.tokens_per_batch limits the size of a "
                 "forward pass"
             )
+        check_devices(trainer.devices, trainer.accelerator)
         check_strategy(str(trainer.strategy))  # by its name, before its packages are asked for
         if trainer.precision is not None:
             check_precision(trainer.precision)

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"ranges", "shortening", "stopping", "visible", "images", "collection"},
-    {"starting", "listening"},
+    {"starting", "listening", "spelling"},
     {"sampling"},
     {"types"},
     {"sandbox"},
@@ -33,7 +33,7 @@ LAYERS = [
     {
         *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
         *("early_paths", "shipped", "command_table", "named_classes"),
-        *("option_names", "settings", "spelling", "completing"),
+        *("option_names", "settings", "completing"),
     },
     {"exports"},
     {

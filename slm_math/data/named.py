@@ -7,6 +7,7 @@ from importlib import import_module
 from slm_math import data
 from slm_math.data.base import Source
 from slm_math.data.benchmarks import NAMED
+from slm_math.spelling import similar
 
 
 def source_names() -> list[str]:
@@ -32,7 +33,8 @@ def source_class(name: str) -> type[Source]:
         raise ValueError(f"data set {name}: cannot import {module} ({error})") from error
     if not is_source(value):
         raise ValueError(
-            f"{name} is not a data set: use one of {', '.join(source_names())}, a benchmark "
-            f"({', '.join(NAMED)}), or the dotted path of a class of your own"
+            f"{name} is not a data set{similar(short, [*source_names(), *NAMED])} (known: "
+            f"{', '.join(source_names())}; benchmarks: {', '.join(NAMED)}; for a class of your own, "
+            "its dotted path)"
         )
     return value

@@ -26,10 +26,12 @@ from slm_math.data.findings import (
     duplicates,
     too_long,
 )
+from slm_math.data.named import source_names
 from slm_math.data.problems import problems_of, tasks_of
 from slm_math.evaluation.plain import cell, encodable, plain, print_line
 from slm_math.evaluation.progress import with_progress
 from slm_math.ranges import check_whole
+from slm_math.spelling import similar
 from slm_math.types import Problem, Task
 
 
@@ -106,7 +108,11 @@ def _read(
     if isinstance(source, str):
         file = Path(source).expanduser()
         if not file.is_file():
-            raise ValueError(f"{source} is neither a file nor a data set")
+            known = source_names()
+            raise ValueError(
+                f"{source} is neither a file nor a data set{similar(source, known)} (known: "
+                f"{', '.join(known)})"
+            )
         return file.name, {"file": tasks_of(file)}, []
     name = getattr(source, "name", type(source).__name__)
     read: dict[str, list[Any]] = {}

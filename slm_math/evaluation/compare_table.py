@@ -31,7 +31,6 @@ from slm_math.evaluation.pairing import paired
 from slm_math.evaluation.plain import cell, encodable, plain, print_line
 from slm_math.evaluation.runs import (
     FinishedEvaluation,
-    check_named_once,
     identity_notes,
     load_evaluations,
     unshared,
@@ -59,9 +58,10 @@ def compare_runs(
 
     Args:
         folders: agents' folders (with records.jsonl), or folders of agents: outputs of `slm-math
-            eval`, `eval/<epoch>` of a training run. The first is the baseline; in folders of
-            agents, each agent is compared with the baseline's agent of the same name. Or files of
-            completions, as `grade` reads them: their problems are paired by id, or by their texts.
+            eval`, training runs (their last evaluation), or a folder that holds several of these.
+            The first is the baseline; in folders of agents, each agent is compared with the
+            baseline's agent of the same name. Or files of completions, as `grade` reads them: their
+            problems are paired by id, or by their texts.
         flips: how many flipped problems to show in each direction.
         out: JSON file for all results, with every flipped problem.
         over: with "seeds", whether a method is better and not only these weights: the first half
@@ -73,7 +73,6 @@ def compare_runs(
     if flips < 0:
         raise ValueError(f"flips must be 0 or more, got {flips}")
     console = Console()
-    check_named_once(folders)
     with evaluations_of(folders, console) as paths:
         _compare_runs(paths, flips, out=out, over=over, cluster=cluster, console=console)
 

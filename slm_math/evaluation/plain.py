@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rich.console import Console
@@ -30,3 +31,15 @@ def print_line(console: Console, text: str) -> None:
 def encodable(text: str) -> str:
     """Text that UTF-8 can encode: halves of surrogate pairs are written as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def path_lines(path: str, width: int) -> list[str]:
+    """A path in lines that end at its separators, so that no name in it is broken; a longer name
+    has a line of its own.
+    """
+    lines = [""]
+    for part in re.findall(r"[^/]*/|[^/]+", path):
+        if lines[-1] and len(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return lines

@@ -49,8 +49,13 @@ def load_evaluations(
     Raises ValueError for what cannot be compared: an evaluation that is empty, unfinished, graded
     by another version or named twice, or folders that have no agent in common.
     """
-    check_named_once(list(folders))
+    if len(folders) < 2:
+        raise ValueError(
+            f"nothing to compare: name two folders or more, or one that holds several runs, got "
+            f"{len(folders)}"
+        )
     paths = _paths(folders)
+    check_named_once(paths)
     agents = {folder: _agent_folders(folder, path) for folder, path in paths.items()}
     single = [folder for folder in folders if "" in agents[folder]]
     if single and len(single) < len(folders):
@@ -71,13 +76,11 @@ def load_evaluations(
     return groups
 
 
-def check_named_once(folders: Sequence[str]) -> None:
-    """Raises ValueError unless there are two different folders or files, or more."""
-    if len(folders) < 2:
-        raise ValueError(f"nothing to compare: name two folders or more, got {len(folders)}")
+def check_named_once(folders: Sequence[str] | Mapping[str, Path]) -> None:
+    """Raises ValueError for a folder or file that is named twice."""
     seen: dict[Path, str] = {}
     for folder in folders:
-        path = Path(folder).resolve()
+        path = Path(folders[folder] if isinstance(folders, Mapping) else folder).resolve()
         if path in seen:
             raise ValueError(
                 f"{folder} is named twice (first as {seen[path]}): name two different runs"

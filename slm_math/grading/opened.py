@@ -16,6 +16,7 @@ from slm_math.grading.recording import RECORDS, SAVED, Recorder
 from slm_math.grading.saved import with_row_kind
 from slm_math.grading.scoring import grade_lines
 from slm_math.grading.tally import Tallies
+from slm_math.records.eval_folders import last_evaluation, named_runs
 
 
 def record_file(path: Path, folder: Path, fields: Fields) -> Tallies:
@@ -37,20 +38,37 @@ def record_file(path: Path, folder: Path, fields: Fields) -> Tallies:
 
 
 @contextmanager
-def evaluations_of(names: Sequence[str], console: Console) -> Iterator[dict[str, Path]]:
-    """The folder of each name: itself, or, of a file of completions, a temporary one with records
-    of these. Says which rows could not be read.
+def evaluations_of(
+    names: Sequence[str], console: Console, whole_runs: bool = False
+) -> Iterator[dict[str, Path]]:
+    """The folders of evaluations that a user named, by their names: those in a folder that holds
+    several, the last one of a training run (the run itself for `whole_runs`), and of a file of
+    completions a temporary one with records of these. Says which rows could not be read.
 
-    Raises ValueError for a file that needs options, with the command that takes them.
+    Raises ValueError for what is neither folder nor file, and for a file that needs options, with
+    the command that takes them.
     """
     with tempfile.TemporaryDirectory(prefix="slm-math-") as root:
-        yield {name: _folder_of(name, Path(root) / str(i), console) for i, name in enumerate(names)}
+        found: dict[str, Path] = {}
+        for number, name in enumerate(names):
+            if Path(name).is_file():
+                found[name] = _folder_of(name, Path(root) / str(number), console)
+                continue
+            if not Path(name).is_dir():
+                raise ValueError(
+                    f"{name} is neither a folder that `slm-math eval` or a training run wrote, nor "
+                    "a file of completions"
+                )
+            for run in named_runs(name):
+                shown = run if whole_runs else last_evaluation(run)
+                while shown in found:  # twice: who reads them says so
+                    shown += "/"
+                found[shown] = Path(shown)
+        yield found
 
 
 def _folder_of(name: str, room: Path, console: Console) -> Path:
     path = Path(name)
-    if not path.is_file():
-        return path
     if path.name == RECORDS:
         return path.parent
     folder = room / path.name / SAVED

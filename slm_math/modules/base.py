@@ -68,6 +68,7 @@ class PolicyModule(Updating):
 
     updates_per_batch = 1
     needs_reference = False
+    sampled_for = "evaluations"  # what the policy is sampled for
     validation_metrics: tuple[str, ...] = ()  # what the validation loop logs by itself
     moves_reference = False
 

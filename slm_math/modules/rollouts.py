@@ -32,6 +32,8 @@ class RolloutModule(PolicyModule):
     Args: see `GRPOModule`; `taught` are the roles with a teacher.
     """
 
+    sampled_for = "rollouts"
+
     def __init__(
         self,
         policy: Policy,

@@ -105,10 +105,9 @@ class Serving:
         kind, trainer = self.kind, self.module.trainer
         device = trainer.strategy.root_device.type
         lines = {
-            "transformers": "rollouts: transformers engine",
-            "servers": f"rollouts: vLLM at {', '.join(self.inference.vllm.servers)}",
-            "vllm": f"rollouts: vLLM {vllm_setup.installed()} in this process, on the "
-            f"{device.upper()}",
+            "transformers": "transformers engine",
+            "servers": f"vLLM at {', '.join(self.inference.vllm.servers)}",
+            "vllm": f"vLLM {vllm_setup.installed()} in this process, on the {device.upper()}",
         }
         if self._restricts and (kind == "servers" or (kind == "vllm" and device == "cpu")):
             raise ValueError(WITHOUT_SUPPORT)
@@ -120,7 +119,10 @@ class Serving:
             several = "several processes train: set vllm.servers to sample with vLLM"
             reason = vllm_setup.refusal() or several
         if trainer.is_global_zero:
-            print(lines[kind] + (f" ({reason})" if reason else ""), flush=True)
+            print(
+                f"{self.module.sampled_for}: {lines[kind]}" + (f" ({reason})" if reason else ""),
+                flush=True,
+            )
 
     def engines(self) -> dict[str, Engine]:
         """role -> engine, for all roles that the policy serves."""

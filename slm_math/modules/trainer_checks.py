@@ -4,9 +4,11 @@ line before a model is loaded.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch import callbacks
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.strategies import (
@@ -50,6 +52,22 @@ _REFUSED: dict[type[L.Callback], str] = {
         "a training step returns no loss: remove it (updates without a finite gradient are skipped)"
     ),
 }
+
+
+def check_devices(devices: Any, accelerator: str | None) -> None:
+    """Raises ValueError for more processes on a CPU than it has cores: each would train, wait for
+    the others, and say the same.
+    """
+    gpu = torch.cuda.is_available() and accelerator in (None, "auto", "gpu", "cuda")
+    other = accelerator not in (None, "auto", "cpu")
+    count = int(devices) if str(devices).isdecimal() else 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if gpu or other or count <= (cores or 1):
+        return
+    raise ValueError(
+        f"trainer.devices: there is no GPU, and {count} processes on {cores} cores of a CPU would "
+        f"wait for each other: at most {cores}, or leave it out"
+    )
 
 
 class PlainPrecision(Precision):

@@ -19,8 +19,9 @@ def report(
 
     Args:
         folders: output folders of `slm-math eval`, folders of single agents in them, `eval/<epoch>`
-            folders, or the folder of a training run: the page then shows its last evaluation and
-            the curves of training. Or files of completions, as `grade` reads them.
+            folders, the folder of a training run (the page then shows its last evaluation and the
+            curves of training), or a folder that holds several of these. Or files of completions,
+            as `grade` reads them.
         out: the HTML file.
         plots: folder for every figure as PNG and SVG, and for summary.md and summary.tex.
         transcripts: the most transcripts of each agent in the page, which says which ones it has.

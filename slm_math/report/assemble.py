@@ -59,7 +59,7 @@ def report(
         raise ValueError(f"transcripts must be 0 or more, got {transcripts}")
     if Path(out).is_dir():
         raise ValueError(f"{out} is a folder: name a file, such as {Path(out) / 'report.html'}")
-    with evaluations_of(folders, Console()) as paths:
+    with evaluations_of(folders, Console(), whole_runs=True) as paths:
         return _report(load(paths), out, plots, transcripts=transcripts, image_mb=image_mb)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from slm_math.metrics.columns import Samples
 from slm_math.report.load import AgentRun
 from slm_math.report.tables import Table
 
 
 def comparison_table(runs: Sequence[AgentRun], title: str) -> Table:
-    """Every complete run against the first one, paired by problem. If they cannot be compared, the
-    table has no rows, and its note says why.
+    """Every complete run against the first one, and against the first one of the same agent, paired
+    by problem. If they cannot be compared, the table has no rows, and its note says why.
     """
-    from slm_math.evaluation.compare import compare, shown_p
+    from slm_math.evaluation.compare import adjusted, compare, shown_p
 
     columns = ("run", "against", "n", "difference in points", "p", "p (Holm)", "gained", "lost")
     complete = [run for run in runs if not run.partial]
@@ -27,9 +28,11 @@ def comparison_table(runs: Sequence[AgentRun], title: str) -> Table:
             f"Not compared: graded by different versions ({versions}); grade them again.",
         )
     try:
-        comparisons = compare({run.name: run.samples for run in complete})
+        comparisons = adjusted([one for some in _baselines(complete) for one in compare(some)])
     except ValueError as error:
         return Table(title, columns, (), " ".join((f"Not compared: {error}", *left_out)))
+    order = [run.name for run in complete]
+    comparisons.sort(key=lambda one: order.index(one.b))
     rows = [
         (
             one.b,
@@ -46,6 +49,17 @@ def comparison_table(runs: Sequence[AgentRun], title: str) -> Table:
     tests = ", ".join(sorted({one.test for one in comparisons}))
     note = f"Paired by problem; difference with its 95 % interval; test: {tests}, two-sided."
     return Table(title, columns, tuple(rows), " ".join((note, *left_out)), names=2)
+
+
+def _baselines(runs: Sequence[AgentRun]) -> list[dict[str, Samples]]:
+    """Runs to compare with the first of each: all of them, and of each agent its own ones, of which
+    those with the first run of all are in the first place already.
+    """
+    agents: dict[str, list[AgentRun]] = {}
+    for run in runs:
+        agents.setdefault(run.folder.resolve().name, []).append(run)
+    groups = [runs, *(some for some in agents.values() if some[0] is not runs[0] and some[1:])]
+    return [{run.name: run.samples for run in some} for some in groups]
 
 
 def _grader(run: AgentRun) -> str | None:

@@ -13,15 +13,19 @@ import numpy as np
 from slm_math.evaluation.blind import blind_folder
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import Summary, read_samples, summarize
-from slm_math.records.eval_folders import evaluation_folders
+from slm_math.records.eval_folders import (
+    RECORDS,
+    evaluation_folders,
+    named_runs,
+    of_one_run,
+    training_stages,
+)
 from slm_math.records.files import read_manifest
-from slm_math.records.run_folder import TRAINED, read_run
+from slm_math.records.run_folder import read_run
 from slm_math.report.rewards import RewardCurve, reward_curve
 
-RECORDS = "records.jsonl"
 _EPOCH = re.compile(r"epoch-(\d+)")
 _STEP = re.compile(r"step-(\d+)")
-_SECONDS = len("2026-01-31T23:59:59")
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,8 @@ class Material:
 
 
 def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
-    """Reads output folders of evaluations, folders of agents and folders of training runs, which
-    may have other names than their paths.
+    """Reads output folders of evaluations, folders of agents, folders of training runs, and folders
+    that hold several of these; what a mapping names may have other names than their paths.
 
     Raises ValueError naming a folder that is none of these, or that is named twice.
     """
@@ -81,9 +85,12 @@ def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
         raise ValueError(
             "report needs at least one folder of `slm-math eval`, or of a training run"
         )
-    places = folders if isinstance(folders, Mapping) else {each: Path(each) for each in folders}
-    paths = [places[folder].resolve() for folder in folders]
-    twice = next((folder for folder, path in zip(folders, paths) if paths.count(path) > 1), None)
+    if isinstance(folders, Mapping):
+        places = dict(folders)
+    else:
+        places = {run: Path(run) for folder in folders for run in named_runs(folder)}
+    paths = [places[folder].resolve() for folder in places]
+    twice = next((folder for folder, path in zip(places, paths) if paths.count(path) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} is named twice: name each folder once")
     agents: list[tuple[str, str, Path]] = []  # (folder as named, agent, its folder)
@@ -91,35 +98,28 @@ def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
     rewards: list[RewardCurve] = []
     shares: dict[str, Mapping[str, Any]] = {}
     notes: list[str] = []
-    for folder in folders:
-        root = places[folder]
-        if not root.is_dir():
-            raise ValueError(
-                f"{folder} is not a folder: name one that `slm-math eval` or `slm-math fit` wrote"
-            )
+    for folder, root in places.items():
         if (root / RECORDS).is_file():
             agents.append((str(root.resolve().parent), root.resolve().name, root))
-        elif own := evaluation_folders(root):
-            agents += [(folder, *item) for item in own.items()]
-        elif stages := _stages(root / "eval"):
-            stages, told = _of_one_run(root, stages)
-            agents += [(folder, *item) for item in evaluation_folders(stages[-1]).items()]
-            trainings.append((folder, stages))
+        elif evaluated := training_stages(root):
+            evaluated, told = of_one_run(root, evaluated)
+            agents += [(folder, *item) for item in evaluation_folders(evaluated[-1]).items()]
+            trainings.append((folder, evaluated))
             curve, reason = reward_curve(root)
             if isinstance(parts := read_run(root).get("shares"), dict):
                 shares[folder] = parts
             rewards += curve
             notes += told + reason
         else:
-            raise ValueError(
-                f"{folder} holds no evaluation: no {RECORDS}, */{RECORDS} or eval/*/*/{RECORDS}"
-            )
+            agents += [(folder, *item) for item in evaluation_folders(root).items()]
     names = _unique_names(
         [(*Path(folder).resolve().parts, *agent.split("/")) for folder, agent, _ in agents]
     )
     named = {path: name for name, (_, _, path) in zip(names, agents)}
     curves = [
-        curve for folder, stages in trainings for curve in _accuracy_curves(folder, stages, named)
+        curve
+        for folder, evaluated in trainings
+        for curve in _accuracy_curves(folder, evaluated, named)
     ]
     runs = _numbered(_with_controls([_read(name, path) for path, name in named.items()]))
     return Material(tuple(runs), tuple(curves), tuple(rewards), shares=shares, notes=tuple(notes))
@@ -167,20 +167,6 @@ def _numbered(runs: Sequence[AgentRun]) -> list[AgentRun]:
     ]
 
 
-def _stages(folder: Path) -> list[Path]:
-    """The folders of a training run's evaluations, in the order of training; others (test,
-    validate) come first.
-    """
-
-    def order(path: Path) -> tuple[int, int]:
-        step, epoch = _STEP.fullmatch(path.name), _EPOCH.fullmatch(path.name)
-        if epoch:
-            return 3, int(epoch[1])
-        return (2, int(step[1])) if step else (int(path.name == "start"), 0)
-
-    return sorted((path for path in folder.glob("*") if evaluation_folders(path)), key=order)
-
-
 def _accuracy_curves(
     folder: str, stages: Sequence[Path], named: Mapping[Path, str]
 ) -> list[AccuracyCurve]:
@@ -204,30 +190,6 @@ def _accuracy_curves(
                 name = named.get(stages[-1] / agent, f"{Path(folder).resolve().name}/{agent}")
                 curves.append(AccuracyCurve(name, unit, points))
     return curves
-
-
-def _of_one_run(root: Path, stages: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The stages that the run of the root's manifest evaluated, and a note on those of an earlier
-    run, which versions that allowed a second run in a root left there.
-    """
-    run = read_run(root)
-    fresh = "run" not in run and not any("--ckpt_path" in str(a) for a in run.get("command", ()))
-
-    def foreign(stage: Path) -> bool:
-        if not (TRAINED.fullmatch(stage.name) or stage.name == "start"):
-            return False
-        [manifest, *_] = map(read_manifest, evaluation_folders(stage).values())
-        own, started = manifest.get("about", {}).get("run"), str(manifest.get("started", ""))
-        if own is not None or not fresh:
-            return own not in (None, run.get("run"))
-        return bool(run and started) and started[:_SECONDS] < str(run["started"])[:_SECONDS]
-
-    others = [stage for stage in stages if foreign(stage)]
-    mine = [stage for stage in stages if stage not in others]
-    if not mine:  # the run has evaluated nothing yet
-        return list(stages), [f"{root}: the evaluations are of an earlier run in this folder"]
-    names = ", ".join(stage.name for stage in others)
-    return mine, [f"{root}: left out, of an earlier run in this folder: {names}"] if others else []
 
 
 def _read(name: str, folder: Path) -> AgentRun:

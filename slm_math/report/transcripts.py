@@ -14,7 +14,7 @@ import numpy as np
 from slm_math.metrics.arrays import in_order
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.facts import Facts
-from slm_math.records.record import Record
+from slm_math.records.record import Record, TurnEvent
 from slm_math.report.load import AgentRun
 from slm_math.report.text import line
 from slm_math.report.thumbnails import Thumbnails
@@ -86,12 +86,33 @@ def flipped(runs: Sequence[AgentRun]) -> list[np.ndarray]:
     return found
 
 
-def selected(flagged: Sequence[Sequence[str]], limit: int) -> list[int]:
-    """The indices of the samples to show if there are more than `limit`, in order, given the flags
-    of all.
+def of_problems(
+    runs: Sequence[tuple[Samples, Sequence[Sequence[str]]]], limit: int
+) -> list[list[int]]:
+    """The indices of the samples to show of each run on the same problems, given the flags of its
+    samples: all samples of a problem in every run, so that they can be seen side by side, and at
+    most `limit` of a run, but one problem at least.
+    """
+    every = max((samples for samples, _ in runs), key=lambda samples: len(samples.tables.problems))
+    names = every.tables.problems
+    numbers = [samples.tables.problems.numbers_in(names)[samples.problems] for samples, _ in runs]
+    told: list[set[str]] = [set() for _ in range(len(names) + 1)]  # the last one is -1
+    for some, (_, flagged) in zip(numbers, runs):
+        for number, flags in zip(some.tolist(), flagged):
+            told[number].update(flags)
+    most = max((int(np.bincount(some).max()) for some in numbers if len(some)), default=1)
+    shown = np.zeros(len(told), bool)
+    shown[selected([list(flags) for flags in told[:-1]], max(limit // most, min(limit, 1)))] = True
+    return [np.flatnonzero(shown[some]).tolist() for some in numbers]
 
-    Up to half are samples that changed between runs or rounds or broke, then up to a quarter
-    incorrect ones, each evenly spread; the rest is an even selection of the others.
+
+def selected(flagged: Sequence[Sequence[str]], limit: int) -> list[int]:
+    """The indices of the problems to show if there are more than `limit`, in order, given the flags
+    of all samples of each.
+
+    Up to half are problems with a sample that changed between runs or rounds or broke, then up to a
+    quarter those with an incorrect one, each evenly spread; the rest is an even selection of the
+    others.
     """
     n = len(flagged)
     if n <= limit:
@@ -127,28 +148,38 @@ def flagged(samples: Samples, flips: np.ndarray, unseen: np.ndarray) -> list[lis
     return lists
 
 
+def _flags_of(run: AgentRun, flips: np.ndarray) -> list[list[str]]:
+    unseen = np.zeros(len(run.samples), bool)
+    if run.control is not None:
+        unseen = Solved(run.control).of(run.samples) > 0
+    return flagged(run.samples, flips, unseen)
+
+
 def browser(runs: Sequence[AgentRun], limit: int, images: Thumbnails) -> dict[str, Any]:
     """The data of the page's browser of transcripts, for JSON: plain text, HTML in compressed
     pieces, and images.
     """
-    flips = flipped(runs)
+    sets = [max(run.data, -1 - run.data) for run in runs]  # a control's problems are its run's
+    names = [_flags_of(run, flips) for run, flips in zip(runs, flipped(runs))]
+    chosen: list[list[int]] = [[] for _ in runs]
+    for number in set(sets):
+        places = [place for place, one in enumerate(sets) if one == number]
+        alike = [(runs[place].samples, names[place]) for place in places]
+        for place, some in zip(places, of_problems(alike, limit)):
+            chosen[place] = some
     entries: list[dict[str, Any]] = []
     texts: list[str] = []
     left_out = []
     for place, run in enumerate(runs):
-        samples, unseen = run.samples, np.zeros(len(run.samples), bool)
-        if run.control is not None:
-            unseen = Solved(run.control).of(samples) > 0
-        names = flagged(samples, flips[place], unseen)
-        chosen = selected(names, limit)
-        for index in chosen:
-            record = samples.record(index)
-            entries.append(_entry(place, record, names[index]))
+        for index in chosen[place]:
+            record = run.samples.record(index)
+            entries.append(_entry(place, record, names[place][index]))
             texts.append(transcript(record, images))
-        if len(chosen) < len(samples):
-            left_out.append(f"{run.name}: {len(chosen)} of {len(samples)}")
+        if len(chosen[place]) < len(run.samples):
+            left_out.append(f"{run.name}: {len(chosen[place])} of {len(run.samples)}")
     return {
         "runs": [line(run.name) for run in runs],
+        "sets": sets,
         "flags": FLAGS,
         "entries": entries,
         "left_out": left_out,
@@ -167,6 +198,7 @@ def _entry(run: int, record: Record, names: Sequence[str]) -> dict[str, Any]:
         "gold": line(record.gold, 60),
         "answer": line(record.answer, 60) if record.answer is not None else None,
         "flags": list(names),
+        "tokens": sum(turn.tokens for turn in record.events if isinstance(turn, TurnEvent)),
         "tags": {line(tag, 40): line(value, 60) for tag, value in record.tags.items()},
     }
 

@@ -21,6 +21,7 @@ EVAL = [
     "--out=OUT",
 ]
 FIT = ["fit", *FULL]
+FULL_SOURCE = ["fit", *FULL, "--data.source=Table", "--data.source.path=DATA/train.jsonl"]
 FIT_GRPO = ["fit", f"--config={CONFIGS / 'grpo/solver.yaml'}", "--model.policy.path=MODEL"]
 MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "unknown command": (["evla"], ["evla", "slm-math --help"]),
@@ -101,6 +102,26 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "option of training": (
         ["eval", "--trainer.max_epochs=1"],
         ["there is no option trainer.max_epochs"],
+    ),
+    "option that a later file overrides": (
+        ["eval", "--out=X", "--limit=3", f"--config={CONFIGS / 'eval/gsm8k.yaml'}"],
+        ["--out X has no effect before --config ", "sets it to runs/eval: later ones win"],
+    ),
+    "class that a later file overrides": (
+        [*FULL_SOURCE, f"--config={CONFIGS / 'fast.yaml'}"],
+        ["--data.source Table has no effect before --config ", "sets it to Arithmetic"],
+    ),
+    "reinforcement before fine-tuning": (
+        ["fit", f"--config={CONFIGS / 'grpo/solver.yaml'}"],
+        ["runs/sft-lora/export does not exist: `slm-math fit --config sft/lora` trains it first"],
+    ),
+    "more processes than cores": (
+        [*FIT, "--trainer.devices=4096", "--trainer.accelerator=cpu"],
+        ["trainer.devices: there is no GPU, and 4096 processes on "],
+    ),
+    "misspelled data to check": (
+        ["check-data", "GSM9K"],
+        ["GSM9K is neither a file nor a data set: did you mean GSM8K?"],
     ),
     "class of a section": (
         ["fit", f"--config={CONFIGS / 'fast.yaml'}", "--model=GRPOModule"],

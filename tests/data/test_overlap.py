@@ -274,7 +274,10 @@ def test_a_source_by_name_split_and_path(tmp_path: Path) -> None:
     ("side", "told"),
     [
         ("/nowhere/x.jsonl", "is neither a file, a folder, nor a data set and its split"),
-        ("GSM8:test", "GSM8 is not a data set: use one of Arithmetic, CLEVRMath, Chats"),
+        (
+            "GSM8:test",
+            "GSM8 is not a data set: did you mean GSM8K? (known: Arithmetic, CLEVRMath, Chats",
+        ),
         ("Source:test", "Source is not a data set"),
         ("nowhere.Own:test", "cannot import nowhere"),
         ("CoT:train", "give its data as CoT:<split>=PATH"),

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from slm_math.commands import results
 from slm_math.evaluation.compare_table import compare_runs
+from slm_math.evaluation.plain import path_lines
 from slm_math.evaluation.runs import identity_notes, load_evaluations
 
 
@@ -158,4 +160,40 @@ def test_the_command_shows_hostile_answers_as_they_are_and_writes_everything(
             "gold": "1",
             "answers": {str(Path(x).parent): ["1"], str(Path(y).parent): [None]},
         }
+    ]
+
+
+def test_a_folder_of_training_runs_is_their_last_evaluations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runs of a quickstart: two training runs, of which the first has one agent more."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for run, marks in (("sft", "1100"), ("grpo", "1111")):
+        write(tmp_path / "q" / run / "eval" / "epoch-0" / "one", rows("0000"))
+        write(tmp_path / "q" / run / "eval" / "epoch-1" / "one", rows(marks))
+        manifest = {"started": f"2026-01-0{marks.count('1')}", "policy": None, "run": run}
+        (tmp_path / "q" / run / "manifest.json").write_text(json.dumps(manifest))
+    write(tmp_path / "q" / "sft" / "eval" / "epoch-1" / "two", rows("1110"))
+    monkeypatch.chdir(tmp_path)
+    compare_runs(["q"], out="c.json")
+    [pair] = json.loads(Path("c.json").read_text())["comparisons"]
+    assert (pair["a"], pair["b"]) == ("q/sft/eval/epoch-1", "q/grpo/eval/epoch-1")
+    capsys.readouterr()
+    results(["q"])
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown.count("n = 4") == 3
+    compare_runs(["q/sft", "q/grpo"])
+    assert "+50.0" in capsys.readouterr().out
+
+
+def test_paths_are_broken_at_their_separators() -> None:
+    assert path_lines("runs/quickstart/grpo/eval/epoch-1", 18) == [
+        "runs/quickstart/",
+        "grpo/eval/epoch-1",
+    ]
+    assert path_lines("a/very-long-name-of-a-folder/b", 8) == [
+        "a/",
+        "very-long-name-of-a-folder/",
+        "b",
     ]

@@ -21,6 +21,7 @@ from slm_math.engines.base import EngineError
 from slm_math.engines.settings import Inference, Vllm
 from slm_math.engines.settings import choose_engine as choose
 from slm_math.modules.optim import Optim
+from slm_math.modules.sft import SFTModule
 from slm_math.policy.config import Lora, Policy
 from slm_math.types import Sampling
 
@@ -327,6 +328,7 @@ def test_memory_is_a_share(memory: float) -> None:
 def test_run_prints_the_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(tmp_path, grpo(group_size=2, sampling=Sampling(max_new_tokens=2)), 1)
     assert "rollouts: transformers engine" in capsys.readouterr().out
+    assert SFTModule.sampled_for == "evaluations"  # fine-tuning has no rollouts
 
 
 def test_the_manifest_names_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
