@@ -43,6 +43,7 @@ def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> N
     """As `results`, of folders by their names."""
     from slm_math.evaluation.blind import control_lines
     from slm_math.evaluation.plain import cell, path_lines, print_line
+    from slm_math.evaluation.runs import named_folders
     from slm_math.evaluation.table import calibration_lines, verdicts_table, warning_lines
     from slm_math.metrics.summary import Summary, by_tag, read_summary
     from slm_math.records.files import read_manifest

@@ -34,7 +34,7 @@ def source_class(name: str) -> type[Source]:
     if not is_source(value):
         raise ValueError(
             f"{name} is not a data set{similar(short, [*source_names(), *NAMED])} (known: "
-            f"{', '.join(source_names())}; benchmarks: {', '.join(NAMED)}; for a class of your own, "
-            "its dotted path)"
+            f"{', '.join(source_names())}; benchmarks: {', '.join(NAMED)}; for a class of your "
+            "own, its dotted path)"
         )
     return value

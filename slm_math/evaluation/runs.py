@@ -54,8 +54,8 @@ def load_evaluations(
             f"nothing to compare: name two folders or more, or one that holds several runs, got "
             f"{len(folders)}"
         )
+    check_named_once(folders)
     paths = _paths(folders)
-    check_named_once(paths)
     agents = {folder: _agent_folders(folder, path) for folder, path in paths.items()}
     single = [folder for folder in folders if "" in agents[folder]]
     if single and len(single) < len(folders):

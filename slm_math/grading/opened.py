@@ -16,7 +16,7 @@ from slm_math.grading.recording import RECORDS, SAVED, Recorder
 from slm_math.grading.saved import with_row_kind
 from slm_math.grading.scoring import grade_lines
 from slm_math.grading.tally import Tallies
-from slm_math.records.eval_folders import last_evaluation, named_runs
+from slm_math.records.eval_folders import add_distinct, last_evaluation, named_runs
 
 
 def record_file(path: Path, folder: Path, fields: Fields) -> Tallies:
@@ -60,10 +60,7 @@ def evaluations_of(
                     "a file of completions"
                 )
             for run in named_runs(name):
-                shown = run if whole_runs else last_evaluation(run)
-                while shown in found:  # twice: who reads them says so
-                    shown += "/"
-                found[shown] = Path(shown)
+                add_distinct(found, run if whole_runs else last_evaluation(run))
         yield found
 
 

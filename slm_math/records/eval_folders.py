@@ -75,6 +75,16 @@ def named_runs(folder: str) -> list[str]:
     return [str(Path(folder) / run.relative_to(path)) for run in sorted(found, key=_started)]
 
 
+def add_distinct(places: dict[str, Path], folder: str) -> None:
+    """Adds a folder by its name; one that is named twice ends in a slash, so that who reads them
+    can say so.
+    """
+    path = Path(folder)
+    while folder in places:
+        folder += "/"
+    places[folder] = path
+
+
 def last_evaluation(folder: str) -> str:
     """The last evaluation of a training run; of another folder, the folder itself."""
     own = [] if (Path(folder) / RECORDS).is_file() else training_stages(Path(folder))

@@ -15,6 +15,7 @@ from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import Summary, read_samples, summarize
 from slm_math.records.eval_folders import (
     RECORDS,
+    add_distinct,
     evaluation_folders,
     named_runs,
     of_one_run,
@@ -88,7 +89,9 @@ def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
     if isinstance(folders, Mapping):
         places = dict(folders)
     else:
-        places = {run: Path(run) for folder in folders for run in named_runs(folder)}
+        places = {}
+        for run in (run for folder in folders for run in named_runs(folder)):
+            add_distinct(places, run)
     paths = [places[folder].resolve() for folder in places]
     twice = next((folder for folder, path in zip(places, paths) if paths.count(path) > 1), None)
     if twice is not None:
