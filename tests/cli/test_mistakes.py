@@ -33,6 +33,14 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["fit", "configs/sft/lora.yaml"],
         ["configs/sft/lora.yaml: did you mean --config configs/sft/lora.yaml?"],
     ),
+    "folder as a config": (
+        ["fit", "--config=DATA"],
+        ["--config DATA is a folder, not a YAML file"],
+    ),
+    "nothing to serve": (
+        ["serve-agent", "--port=0"],
+        ["serve-agent needs a model: --model FOLDER"],
+    ),
     "config of a download": (["download", "sft/lora"], ["did you mean --config sft/lora?"]),
     "argument that nobody takes": (["doctor", "now"], ["unexpected argument now"]),
     "last part of an option": (
@@ -256,6 +264,30 @@ def test_mistake_is_answered_in_a_line_or_two(
     for text in expected:
         assert text in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "command", "meant"),
+    [
+        ("SLM_MATH_EVAL_SAMPELS", EVAL, "SLM_MATH_EVAL_SAMPLES"),
+        ("SLM_MATH_FIT__TRAINER__MAX_EPOCS", [*FIT, "--print_config"], "MAX_EPOCHS"),
+    ],
+)
+def test_a_misspelled_variable_is_no_option(
+    variable: str,
+    command: list[str],
+    meant: str,
+    model: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(variable, "3")
+    with pytest.raises(SystemExit) as stop:
+        run([argument.replace("MODEL", model) for argument in command])
+    assert stop.value.code == 2
+    error = ours(capsys.readouterr().err)
+    assert f"the environment variable {variable} sets no option: did you mean" in error
+    assert meant in error
 
 
 @pytest.mark.slow

@@ -290,3 +290,9 @@ def test_problems_of_one_text_and_other_images_are_others(tmp_path: Path) -> Non
     shown = [{image for task in part for image in seen(task)} for part in parts]
     assert all(shown)
     assert not shown[0] & shown[1]  # both questions about an image are in one split
+
+
+def test_a_column_is_not_the_problem_and_its_answer(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("question,answer\nWhat is 1 + 1?,2\n")
+    with pytest.raises(ValueError, match="the column 'answer' cannot be the problem and its"):
+        Table(str(tmp_path / "x.csv"), problem="answer", answer="answer")

@@ -38,3 +38,8 @@ def test_lines_of_other_programs() -> None:
     assert brief(b'{"id": 5, "sample": 1, "correct": true}').correct  # type: ignore[union-attr]
     for line in (b"", b"[]", b"7", b"{", b'{"id": "a"}', b'{"id": "a", "sample": "x"}', b"\xff"):
         assert brief(line) is None
+
+
+def test_a_line_nested_beyond_all_reason_is_no_record() -> None:
+    assert brief(b"[" * 100_000) is None
+    assert brief(b'{"id": ' + b"[" * 100_000) is None
