@@ -176,7 +176,10 @@ def damage(path: Path, resumes: bool = True, weights_only: bool | None = None) -
         if not path.stat().st_size:
             return f"{DAMAGED}0 bytes"
         if not zipfile.is_zipfile(path):
-            return f"{DAMAGED}its end is missing"
+            with path.open("rb") as file:
+                begins = file.read(2) == b"PK"
+            what = "its end is missing" if begins else "it does not begin as a checkpoint does"
+            return DAMAGED + what
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()
         if part is not None:
