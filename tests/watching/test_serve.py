@@ -125,7 +125,13 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 def test_ctrl_c_ends_it_with_a_line(tmp_path: Path) -> None:
     root = run(tmp_path, lines(0, 0, [sample()]))
     command: list[Any] = [sys.executable, "-m", "slm_math", "watch", root]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        # a shell ignores it in background jobs
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
         assert process.stdout is not None
         assert re.search(r"at http://127\.0\.0\.1:\d+; stop it", process.stdout.readline())
         process.send_signal(signal.SIGINT)
