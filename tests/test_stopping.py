@@ -182,10 +182,12 @@ def test_command_stops_with_the_status_of_the_signal(
     number: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("slm_math.cli._command", lambda *_: signal.raise_signal(number))
-    with pytest.raises(SystemExit) as ended:
-        run(["results", "folder"])
-    assert ended.value.code == ASKS[signal.Signals(number)]
-    assert "run the same command to resume" in capfd.readouterr().err
+    for command, resumes in (("eval", True), ("results", False)):
+        with pytest.raises(SystemExit) as ended:
+            run([command, "folder"])
+        assert ended.value.code == ASKS[signal.Signals(number)]
+        error = capfd.readouterr().err
+        assert ("run the same command to resume" in error) == resumes
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

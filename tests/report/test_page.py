@@ -23,7 +23,7 @@ ALLOWED = set(
     figcaption b div table img
     thead tbody tr th td details summary noscript form label select input span script em code pre dl
     dt dd
-    svg g path defs use rect text tspan clippath pattern polygon lineargradient
+    option svg g path defs use rect text tspan clippath pattern polygon lineargradient
     math mrow mi mn mo mtext mfrac msup msub msqrt mstyle menclose mspace""".split()  # noqa: SIM905
 )
 
