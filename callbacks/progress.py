@@ -19,7 +19,8 @@ class Progress(RichProgressBar):
 
     Args:
         refresh_rate: screen updates per second.
-        line_seconds: the seconds between two printed lines where there is no terminal (a log file).
+        line_seconds: the callback prints a line every so many seconds where there is no terminal,
+            such as in a log file.
     """
 
     def __init__(self, refresh_rate: int = 5, line_seconds: float = 30.0) -> None:

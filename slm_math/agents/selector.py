@@ -50,8 +50,9 @@ class Selector(Agent):
         temperature: of the solutions.
         top_p: of the solutions.
         select_prompt: shows the numbered solutions.
-        show: the most characters of a solution that the selector sees. Of a longer solution it sees
-            the beginning and the end, and of a reply with thoughts what follows them. k times as
+        show: the most characters of a solution that the selector sees. If a solution is longer, the
+            selector sees its beginning and its end; in a reply with thoughts it sees what follows
+            them. k times as
             much has to fit into the selector's context; where it does not, there is no choice.
     """
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import read_samples
-from slm_math.records.eval_folders import evaluation_folders
+from slm_math.records.eval_folders import RECORDS, check_folder, evaluation_folders
 from slm_math.records.files import differences, read_manifest
 
 
@@ -151,12 +151,8 @@ def named_folders(folder: str, path: Path | None = None) -> dict[str, Path]:
 
 def _agent_folders(folder: str, path: Path) -> dict[str, Path]:
     """The folders with records.jsonl by their names; "" for the folder itself."""
-    if not path.is_dir():
-        raise ValueError(
-            f"{folder} is neither a folder that `slm-math eval` or a training run wrote, nor a "
-            "file of completions"
-        )
-    if (path / "records.jsonl").is_file():
+    check_folder(folder, path)
+    if (path / RECORDS).is_file():
         return {"": path}
     agents = evaluation_folders(path)
     if not agents:

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.grading.fields import Fields
-from slm_math.grading.recording import RECORDS, SAVED, Recorder
+from slm_math.grading.recording import SAVED, Recorder
 from slm_math.grading.saved import with_row_kind
 from slm_math.grading.scoring import grade_lines
 from slm_math.grading.tally import Tallies
-from slm_math.records.eval_folders import add_distinct, last_evaluation, named_runs
+from slm_math.records.eval_folders import RECORDS, add_distinct, last_evaluation, named_runs
 
 
 def record_file(path: Path, folder: Path, fields: Fields) -> Tallies:
@@ -54,11 +54,6 @@ def evaluations_of(
             if Path(name).is_file():
                 found[name] = _folder_of(name, Path(root) / str(number), console)
                 continue
-            if not Path(name).is_dir():
-                raise ValueError(
-                    f"{name} is neither a folder that `slm-math eval` or a training run wrote, nor "
-                    "a file of completions"
-                )
             for run in named_runs(name):
                 add_distinct(found, run if whole_runs else last_evaluation(run))
         yield found

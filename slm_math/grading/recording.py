@@ -15,11 +15,11 @@ from slm_math.foreign.texts import TEXT, text_key
 from slm_math.grading.scoring import GradedLine
 from slm_math.grading.tally import Tallies
 from slm_math.records.encoding import json_line
+from slm_math.records.eval_folders import RECORDS
 from slm_math.records.files import write_json
 from slm_math.records.places import Places, digest
 from slm_math.records.record import Record
 
-RECORDS = "records.jsonl"
 SAVED = "completions"  # the name of such a run
 _LOW = (1 << 32) - 1
 

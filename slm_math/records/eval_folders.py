@@ -53,6 +53,15 @@ def training_stages(root: Path) -> list[Path]:
     return found if trained or read_run(root) else []
 
 
+def check_folder(folder: str, path: Path) -> None:
+    """Raises ValueError unless what a user named `folder` is one, at its path."""
+    if not path.is_dir():
+        raise ValueError(
+            f"{folder} is neither a folder that `slm-math eval` or a training run wrote, nor a "
+            "file of completions"
+        )
+
+
 def named_runs(folder: str) -> list[str]:
     """The evaluations and training runs that a user named by a folder: the folder itself, or those
     below it, in the order in which they were started.
@@ -60,10 +69,7 @@ def named_runs(folder: str) -> list[str]:
     Raises ValueError for a folder that does not exist, or that holds none.
     """
     path = Path(folder)
-    if not path.is_dir():
-        raise ValueError(
-            f"{folder} is not a folder: name one that `slm-math eval` or `slm-math fit` wrote"
-        )
+    check_folder(folder, path)
     found = _below(path, LEVELS)
     if not found:
         raise ValueError(

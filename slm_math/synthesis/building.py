@@ -61,8 +61,8 @@ def build_data(
         validation: the share of the training problems that is held out for validation.
         test_sets: data sets to look for among the problems, for the data card: [GSM8K:test].
         seed: of the perturbations, of what is chosen, and of the order of the rows.
-        verify: a folder that build-data made; builds it again, grading every answer and running
-            every program anew, and compares.
+        verify: a folder that build-data made. The command builds its content again, grades every
+            answer and runs every program anew, and compares the result with the folder.
         sandbox: runs the programs; by default one with the default limits.
     """
     console = Console()

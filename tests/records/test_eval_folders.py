@@ -57,5 +57,5 @@ def test_what_was_set_aside_is_no_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
 def test_a_folder_without_runs_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=f"{name} (is not a folder|holds no evaluation)"):
+    with pytest.raises(ValueError, match=f"{name} (is neither a folder|holds no evaluation)"):
         named_runs(str(tmp_path / name))

@@ -103,7 +103,7 @@ def test_folders_that_hold_no_evaluation_are_named(tmp_path: Path) -> None:
     write(tmp_path / "x" / "a", [record(0, True)])
     cases = {
         "empty holds no evaluation": [tmp_path / "empty"],
-        "nowhere is not a folder": [tmp_path / "nowhere"],
+        "nowhere is neither a folder": [tmp_path / "nowhere"],
         "named twice": [tmp_path / "x", tmp_path / "x"],
         "the same evaluation is named twice": [tmp_path / "x", tmp_path / "x" / "a"],
         "at least one": [],
