@@ -16,6 +16,7 @@ from slm_math.modules.base import PolicyModule
 from slm_math.policy.adapter_files import base_in
 from slm_math.policy.export import export_policy, layout_of
 from slm_math.policy.folders import check_export_folder
+from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.role_paths import paths_of
 
 
@@ -66,25 +67,27 @@ class ExportHF(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         current = self._written is not None and self._written[1] == trainer.global_step
+        assert isinstance(pl_module, PolicyModule)
+        loaded = pl_module.whole() if current and self.check else None
         if current and trainer.is_global_zero:
-            certificate = self._certify(trainer, pl_module) if self.check else None
+            certificate = None if loaded is None else self._certify(trainer, pl_module, loaded)
             self._describe(trainer, pl_module, certificate)  # the last evaluation is done by now
         trainer.strategy.barrier()
 
-    def _certify(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any] | None:
+    def _certify(
+        self, trainer: L.Trainer, module: PolicyModule, loaded: LoadedPolicy
+    ) -> dict[str, Any] | None:
         """The certificate, None if there was no memory or disk for one. The run has ended well,
         whatever is found.
         """
-        assert isinstance(module, PolicyModule)
-        assert module.loaded is not None
         folder, certificate = Path(trainer.default_root_dir) / self.folder, None
         try:
             certificate = begun(
-                module.loaded,
+                loaded,
                 module.chat,
                 folder,
                 dtype=self.dtype,
-                merged=layout_of(module.policy, module.loaded)["merge"],
+                merged=layout_of(module.policy, loaded)["merge"],
                 quantized=module.policy.quantize != "none",
             )
             certificate = certified(folder, certificate)
@@ -122,13 +125,14 @@ class ExportHF(L.Callback):
         moment = trainer.current_epoch, trainer.global_step
         if self._written == moment:
             return
+        assert isinstance(pl_module, PolicyModule)
+        loaded = pl_module.whole()
         if trainer.is_global_zero:
-            assert isinstance(pl_module, PolicyModule)
-            assert pl_module.loaded is not None
+            assert loaded is not None
             folder = Path(trainer.default_root_dir) / self.folder
-            layout = layout_of(pl_module.policy, pl_module.loaded)
+            layout = layout_of(pl_module.policy, loaded)
             with saving(folder):
-                export_policy(pl_module.loaded, pl_module.chat, folder, **layout, dtype=self.dtype)
+                export_policy(loaded, pl_module.chat, folder, **layout, dtype=self.dtype)
         self._written = moment
         if trainer.is_global_zero:
             self._describe(trainer, pl_module)

@@ -18,6 +18,7 @@ from slm_math.evaluation.torch_metrics import AgentMetrics
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import summarize
 from slm_math.modules.base import PolicyModule
+from slm_math.policy.sharding import whole
 from slm_math.records.files import data_hash, data_hash_by_id, write_json, write_records
 from slm_math.records.record import Record
 from slm_math.rollout.scheduler import Executors
@@ -64,14 +65,14 @@ def evaluate_on_all_ranks(
     records = sorted(metrics.records(), key=lambda one: (order[one.id], one.sample))
     samples = Samples.of(records)
     summary = summarize(samples, uses_python=plan.agent.uses_python)
-    whole = Evaluation(records, samples, summary)
+    of_all = Evaluation(records, samples, summary)
     if rank == 0:
         write_records(output.folder / "records.jsonl", records)
         _write_manifest(output.folder, folder, plan.tasks, len(records))
         data = summary.to_json() | {"partial": False}
         write_json(output.folder / "summary.json", data)
     trainer.strategy.barrier()  # other ranks may read the files, which must be complete
-    return whole
+    return of_all
 
 
 def _write_manifest(folder: Path, share: Path, tasks: Sequence[Task], records: int) -> None:
@@ -89,5 +90,5 @@ def fingerprint(module: PolicyModule) -> str:
     assert module.loaded is not None
     digest = hashlib.blake2b(digest_size=8)
     for parameter in [*module.loaded.parameters(), *module.loaded.frozen_parameters()]:
-        digest.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
+        digest.update(whole(parameter).detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

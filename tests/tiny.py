@@ -22,6 +22,7 @@ from slm_math.modules.optim import Optim
 from slm_math.modules.sft import SFTModule
 from slm_math.policy.config import Lora, Policy
 from slm_math.policy.scratch import Scratch
+from slm_math.policy.sharding import whole
 from slm_math.rewards import Reward
 from slm_math.types import Chat, Generate, Problem, Reply, Sampling, Trace, Workflow, user
 
@@ -152,7 +153,7 @@ def watch_gradients(module: Any) -> dict[str, torch.Tensor]:
 def weights(module: Any) -> dict[str, torch.Tensor]:
     """A copy of what learns."""
     named = dict(module.loaded.model.named_parameters())
-    return {name: named[name].detach().clone() for name in module.loaded.trainable}
+    return {name: whole(named[name]).detach().clone() for name in module.loaded.trainable}
 
 
 def difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:

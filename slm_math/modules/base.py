@@ -11,10 +11,12 @@ from typing import Any
 
 import lightning as L
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from slm_math.checkpoint_files import use_checkpoint_files
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
+from slm_math.modules.fsdp import FSDP2
 from slm_math.modules.identity import check_identity, check_trained, policy_identity
 from slm_math.modules.idle import IdleBatches
 from slm_math.modules.optim import Optim, RoleSchedule
@@ -36,10 +38,11 @@ from slm_math.modules.trainer_checks import (
     check_trainer,
 )
 from slm_math.modules.updating import Updating
+from slm_math.modules.whole_policy import copy_weights, skeleton
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
-from slm_math.policy.masters import PRECISION
+from slm_math.policy.masters import PRECISION, round_reference
 from slm_math.ranges import check_whole
 from slm_math.starting import starting
 from slm_math.types import Sampling
@@ -150,7 +153,10 @@ class PolicyModule(Updating):
     def configure_model(self) -> None:
         loaded = self._load()
         if self.trainer.precision == PRECISION:
-            self.masters.round_all(loaded)
+            if self.shares_out and not loaded.adapters:
+                round_reference(loaded)  # the slices of the policy are their own masters
+            else:
+                self.masters.round_all(loaded)
         elif self.masters.names:
             raise ValueError(
                 f"the policy was loaded with trainer.precision {PRECISION}, and is to be used "
@@ -158,7 +164,9 @@ class PolicyModule(Updating):
             )
 
     def _load(self) -> LoadedPolicy:
-        reference = self.needs_reference and self.trainer.state.fn == "fit"
+        # a slice of the weights could not be copied later
+        begins = self.trainer.state.fn == "fit" or self.shares_out
+        reference = self.needs_reference and begins
         if self.loaded is not None:
             # evaluated first, and trained now
             if reference and self.loaded.reference_model is None:
@@ -175,6 +183,31 @@ class PolicyModule(Updating):
             if isinstance(module, nn.Embedding):
                 module.weight.is_embedding = True  # type: ignore[assignment]
         return self.loaded
+
+    @property
+    def shares_out(self) -> bool:
+        """Whether each rank has a slice of the weights."""
+        return isinstance(self.trainer.strategy, FSDP2)
+
+    def share_out(self, mesh: DeviceMesh) -> None:
+        """Leaves this rank a slice of the weights, for the strategy `fsdp2`."""
+        assert self.loaded is not None
+        self.loaded.share_out(mesh, rounded=self.trainer.precision == PRECISION)
+
+    def skeleton(self) -> LoadedPolicy:
+        """The policy on the processor, for weights that are to come."""
+        rounded = self.trainer.precision == PRECISION
+        return skeleton(self.policy, self.train_roles, self.frozen, self.chat.sight, rounded)
+
+    def whole(self) -> LoadedPolicy | None:
+        """The policy with whole weights, where these are shared out on the processor of the first
+        rank; None on the others, which must call this, too.
+        """
+        if not self.shares_out or self.loaded is None:
+            return self.loaded
+        target = self.skeleton() if self.trainer.is_global_zero else None
+        copy_weights(self.loaded, target)
+        return target
 
     def identity(self, loaded: LoadedPolicy) -> dict[str, Any]:
         """What the run starts from, see `policy_identity`."""

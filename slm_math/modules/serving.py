@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from slm_math.engines.vllm_requests import WITHOUT_SUPPORT
 from slm_math.engines.vllm_servers import VLLMServers
 from slm_math.engines.vllm_start import lora_options
 from slm_math.modules.engine_check import EngineCheck
+from slm_math.modules.whole_policy import copy_weights
 from slm_math.policy.adapter_files import check_vllm_serves
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
@@ -45,6 +47,11 @@ class Trainee(Protocol):
     global_step: int
 
     @property
+    def shares_out(self) -> bool: ...
+
+    def skeleton(self) -> LoadedPolicy: ...
+
+    @property
     def chat(self) -> ChatFormat: ...
 
     @property
@@ -58,7 +65,8 @@ class Trainee(Protocol):
 class Serving:
     """The engines of a policy: role -> engine, with the policy's weights as they are now.
 
-    The transformers engine decodes with the very weights that are trained. vLLM has a copy, which
+    The transformers engine decodes with the very weights that are trained, or, where ranks have
+    slices of these, with a whole copy of its own. vLLM has a copy, which
     is sent anew whenever the policy has changed, and checked: the engine must then compute the
     policy's log-probabilities.
     """
@@ -69,6 +77,7 @@ class Serving:
         self._engines: dict[str | None, Engine] = {}  # by the adapter that they decode with
         self._sent: int | None = None  # the version that vLLM has
         self._chosen: str | None = None  # the kind, from the first question until close()
+        self._copy: LoadedPolicy | None = None  # where ranks have slices of the weights
         self._folder: Path | None = None
         self._still = frozenset[Path]()  # adapters that are saved and never change
 
@@ -137,6 +146,7 @@ class Serving:
             if part not in self._engines:
                 self._engines[part] = make(role)
         if kind == "transformers":
+            self._refresh()
             for engine in self._engines.values():
                 engine.update(module.global_step)
         elif self._sent != module.global_step:
@@ -162,7 +172,7 @@ class Serving:
     def close(self) -> None:
         for engine in self._engines.values():
             engine.close()
-        self._engines, self._sent, self._chosen = {}, None, None
+        self._engines, self._sent, self._chosen, self._copy = {}, None, None, None
         if self._folder is not None and self.module.trainer.is_global_zero:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder, self._still = None, frozenset()
@@ -171,14 +181,36 @@ class Serving:
 
     def _own(self, role: str) -> Engine:
         module = self.module
-        assert module.loaded is not None
+        if module.shares_out and self._copy is None:
+            self._copy = module.skeleton()
+            self._copy.model.to(module.device)
+        loaded = self._copy or module.loaded
+        assert loaded is not None
         return TransformersEngine(
-            module.loaded.model,
+            loaded.model,
             module.chat,
             self.inference.slots,
-            context=partial(module.forward_context, role),
+            context=partial(self._forward_context, role),
             heartbeat=module.heartbeat,
         )
+
+    @contextmanager
+    def _forward_context(self, role: str) -> Iterator[None]:
+        if self._copy is None:
+            with self.module.forward_context(role):
+                yield
+        else:
+            with self.module.trainer.precision_plugin.forward_context(), self._copy.use(role):
+                yield
+
+    def _refresh(self) -> None:
+        """Brings the copy of this process up to date: ranks that have slices of the weights decode
+        different numbers of tokens, and could not gather them for each.
+        """
+        loaded, step = self.module.loaded, self.module.global_step
+        if self._copy is not None and loaded is not None and self._sent != step:
+            copy_weights(loaded, self._copy, None if self._sent is None else loaded.trainable)
+            self._sent = step
 
     def _inside(self, role: str) -> Engine:
         module = self.module

@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import (
     Strategy,
 )
 
+from slm_math.modules.fsdp import FSDP2
 from slm_math.modules.optim import Optim
 from slm_math.policy.masters import PRECISION
 
@@ -98,7 +99,7 @@ def check_strategy(strategy: Strategy | str) -> None:
         copies = any(word in lower for word in _IN_PROCESS)
     else:
         name, copies = type(strategy).__name__, False
-        whole = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
+        whole = isinstance(strategy, SingleDeviceStrategy | DDPStrategy | FSDP2)
         whole = whole and not isinstance(strategy, DeepSpeedStrategy)
         if isinstance(strategy, DDPStrategy) and strategy._start_method != "popen":
             name, copies = f"DDPStrategy(start_method={strategy._start_method!r})", True

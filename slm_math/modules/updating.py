@@ -13,6 +13,7 @@ from torch import nn
 from slm_math.modules.optim import Optim
 from slm_math.policy.masters import Masters
 from slm_math.policy.ranks import sum_gradients
+from slm_math.policy.sharding import is_slice, own, whole
 
 
 class Updating(L.LightningModule):
@@ -49,16 +50,18 @@ class Updating(L.LightningModule):
         for group in optimizer.param_groups:
             if group["role"] in self.learning_roles:  # the rest has no gradient, and is skipped
                 groups.setdefault(group["role"], []).extend(group["params"])
-        sum_gradients((p for params in groups.values() for p in params), self.device)
+        # gradients of weights that are shared out are summed up already
+        unsummed = (p for params in groups.values() for p in params if not is_slice(p))
+        sum_gradients(unsummed, self.device)
         norms = [
-            torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf"))
+            whole(torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf")))
             for params in groups.values()
         ]
         norm = torch.stack([n.float() for n in norms]).norm().item()  # the one wait of an update
         if math.isfinite(norm):
             optimizer.step()
             # remembered features go by versions, which fused and paged kernels leave as they are
-            torch.autograd.graph.increment_version([p for ps in groups.values() for p in ps])
+            torch.autograd.graph.increment_version([own(p) for ps in groups.values() for p in ps])
             self.masters.round()
             self._skipped_in_a_row = 0
         else:

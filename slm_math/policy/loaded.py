@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
+from slm_math.data.rows import Row
 from slm_math.losses.logprobs import Wanted, token_logprobs, tokens_at_once
 from slm_math.policy.adapters import COPY, active, adapter_weights, load_adapters, quiet_peft
 from slm_math.policy.architectures import reading_of
-from slm_math.policy.batches import Batch, Reading
+from slm_math.policy.batches import Batch, Reading, collate
 from slm_math.policy.forward import hidden_states, inner, language_head
-from slm_math.policy.sight import Sight, sight_of
+from slm_math.policy.ranks import most_over_ranks
+from slm_math.policy.sharding import like, one_pass, own, shard, whole
+from slm_math.policy.sight import Sight, eyes_of, sight_of
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -38,6 +44,8 @@ class LoadedPolicy:
     frozen: dict[str, str | None] = field(default_factory=dict)
     reference_model: Any = None
     trainable: tuple[str, ...] = field(init=False)
+    # a model whose weights are shared out over the ranks, by its id -> its Pass
+    passes: dict[int, Any] = field(init=False, default_factory=dict)
     # adapter -> the names of its weights, those of the reference's copies included
     _weights: dict[str, tuple[str, ...]] = field(init=False, default_factory=dict)
 
@@ -152,6 +160,8 @@ class LoadedPolicy:
         elif self.reference_model == "copies":
             with self.switched(self.adapters[role] + COPY):
                 yield self.model
+        elif self.passes:
+            yield self.reference_model
         else:
             yield self.reference_model.to(self.model.device)
 
@@ -181,7 +191,7 @@ class LoadedPolicy:
         of the adapters of `roles`, if there are some.
         """
         for of_reference, of_policy in self._reference_pairs(roles):
-            of_reference.lerp_(of_policy.to(of_reference.dtype), share)
+            own(of_reference).lerp_(own(of_policy).to(of_reference.dtype), share)
 
     def _reference_pairs(self, roles: Sequence[str] | None = None) -> list[tuple[Tensor, Tensor]]:
         moved = {self.adapters[role] for role in roles or self.adapters if self.adapters}
@@ -200,12 +210,12 @@ class LoadedPolicy:
 
     def reference_state(self) -> list[Tensor]:
         """The reference's weights, for a checkpoint."""
-        return [of_reference.detach().clone() for of_reference, _ in self._reference_pairs()]
+        return [whole(weight).detach().clone() for weight, _ in self._reference_pairs()]
 
     @torch.no_grad()
     def load_reference(self, state: Sequence[Tensor]) -> None:
         for (of_reference, _), saved in zip(self._reference_pairs(), state, strict=True):
-            of_reference.copy_(saved)
+            of_reference.copy_(like(saved, of_reference))
 
     @contextmanager
     def switched(self, adapter: str | None) -> Iterator[None]:
@@ -233,7 +243,56 @@ class LoadedPolicy:
         """
         grad = torch.no_grad() if reference else nullcontext()
         with grad, self.reference(batch.role) if reference else self.use(batch.role) as model:
-            return batch_logprobs(model, batch, loss_states(model, batch), hits=hits)
+            return self.run(
+                model,
+                lambda: batch_logprobs(model, batch, loss_states(model, batch), hits=hits),
+            )
+
+    # weights that are shared out over the ranks
+
+    def share_out(self, mesh: DeviceMesh, rounded: bool) -> None:
+        """Leaves each rank a slice of the weights of the policy and its reference, but those of
+        adapters and eyes; see `sharding.shard`.
+        """
+        if self.passes:
+            return
+        for model in (self.model, self.reference_model):
+            if isinstance(model, nn.Module):
+                named = dict(model.named_parameters())
+                kept = {named[name] for names in self._weights.values() for name in names}
+                kept |= {weight for eyes in eyes_of(model) for weight in eyes.parameters()}
+                root = shard(model, inner(model), mesh, kept, rounded and model is self.model)
+                self.passes[id(model)] = root
+        if self.adapters:  # so that every layer gathers its weights in every backward pass
+            self.model.enable_input_require_grads()
+
+    def run(self, model: Any, work: Callable[[], T]) -> T:
+        """What `work` makes of a model of this policy, whose weights are whole meanwhile. Its
+        tensors must be in tuples, lists and dictionaries.
+        """
+        root = self.passes.get(id(model))
+        return work() if root is None else one_pass(root, work)
+
+    def owed(self, passes: int) -> int:
+        """How many idle passes this rank owes the others after `passes` of its own, where weights
+        are shared out; all ranks must ask before the first one.
+        """
+        return most_over_ranks(passes, self.model.device) - passes if self.passes else 0
+
+    def idle(self, reference: bool = False) -> None:
+        """A pass that computes nothing, for other ranks that compute something: forward, and, with
+        gradients enabled, backward.
+        """
+        role = next(iter(self.adapters), "")
+        row = Row(ids=(0, 0), mask=(0.0, 1.0), role=role)
+        batch = collate([row], self.model.device, self.reading)
+        without = [weight for weight in self.parameters() if weight.grad is None]
+        logprobs = self.logprobs(batch, reference=reference, hits=False)[0]
+        if torch.is_grad_enabled() and not reference:
+            (0.0 * logprobs).sum().backward()
+            for weight in without:
+                if self.adapters:  # a gradient of zero would still move what has momentum
+                    weight.grad = None
 
 
 def loss_states(model: Any, batch: Batch) -> Tensor:

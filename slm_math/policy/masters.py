@@ -40,9 +40,8 @@ class Masters(nn.Module):
                 if getattr(weight, "is_embedding", False):
                     master.is_embedding = True  # type: ignore[attr-defined]
                 self.weights.append(master)
-        for model in (loaded.model, loaded.reference_model):
-            if isinstance(model, nn.Module):
-                to_bfloat16(model)
+        to_bfloat16(loaded.model)
+        round_reference(loaded)
         for weight in self.rounded:
             weight.grad_dtype = torch.float32
 
@@ -72,6 +71,12 @@ class Masters(nn.Module):
         for name, master in zip(self.names, self.weights):
             master.copy_(saved[name])
         self.round()
+
+
+def round_reference(loaded: LoadedPolicy) -> None:
+    """Rounds the reference of a policy, if it is a model of its own."""
+    if isinstance(loaded.reference_model, nn.Module):
+        to_bfloat16(loaded.reference_model)
 
 
 @torch.no_grad()

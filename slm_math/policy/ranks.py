@@ -32,6 +32,15 @@ def sum_over_ranks(value: float, device: torch.device | str = "cpu") -> float:
     return total.item()
 
 
+def most_over_ranks(count: int, device: torch.device | str = "cpu") -> int:
+    """The largest of the counts of all ranks."""
+    if rank_count() == 1:
+        return count
+    largest = torch.tensor(count, device=device)
+    torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+    return int(largest)
+
+
 def gather_over_ranks(value: T) -> list[T]:
     """The values of all ranks, in the order of ranks."""
     ranks = rank_count()

@@ -20,7 +20,7 @@ import torch
 HERE = Path(__file__)
 
 
-def work(kind: str, devices: int, out: Path) -> None:
+def work(kind: str, devices: int, out: Path, strategy: str = "ddp") -> None:
     """Evaluates, makes two updates and saves the gradients of the first, the weights after it and
     what was logged.
     """
@@ -36,6 +36,7 @@ def work(kind: str, devices: int, out: Path) -> None:
     from slm_math.losses.objective import Objective
     from slm_math.modules.optim import Optim
     from slm_math.policy.config import Lora, Policy
+    from slm_math.policy.sharding import whole as full
     from slm_math.types import Sampling
 
     gradients: dict[str, torch.Tensor] = {}
@@ -45,7 +46,7 @@ def work(kind: str, devices: int, out: Path) -> None:
             if not gradients:
                 gradients.update(
                     {
-                        n: p.grad.clone()
+                        n: full(p.grad).clone()
                         for n, p in module.model.named_parameters()
                         if p.grad is not None
                     }
@@ -101,7 +102,7 @@ def work(kind: str, devices: int, out: Path) -> None:
         limit=5,
         inference=Inference(sampling=Sampling(0.0, max_new_tokens=4)),
     )
-    strategy = "auto" if devices == 1 else "ddp"
+    strategy = "auto" if devices == 1 else strategy
     options: Any = {"devices": devices, "strategy": strategy, "limit_train_batches": 2}
     if kind == "bf16":
         options["precision"] = "bf16-true"
@@ -167,6 +168,9 @@ def forked(work: Callable[[], None], **environment: str) -> int:
     if pid:
         return pid
     status = 1
+    if os.environ.get("DUMP"):
+        import faulthandler
+        faulthandler.dump_traceback_later(float(os.environ["DUMP"]))
     try:
         os.environ |= environment
         work()
@@ -178,7 +182,7 @@ def forked(work: Callable[[], None], **environment: str) -> int:
         os._exit(status)
 
 
-def alone_and_together(kind: str, out: Path) -> None:
+def alone_and_together(kind: str, out: Path, strategy: str = "ddp") -> None:
     """The same work in a process alone, and in two that find each other as those of torchrun do."""
     import tiny  # noqa: F401
 
@@ -189,7 +193,7 @@ def alone_and_together(kind: str, out: Path) -> None:
         meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     alone = forked(lambda: work(kind, 1, out))
     both = [
-        forked(lambda: work(kind, 2, out), **meet, NODE_RANK="0", LOCAL_RANK=str(rank))
+        forked(lambda: work(kind, 2, out, strategy), **meet, NODE_RANK="0", LOCAL_RANK=str(rank))
         for rank in range(2)
     ]
     ends = [os.waitpid(pid, 0)[1] for pid in (alone, *both)]
@@ -278,4 +282,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "save":
         save_often(Path(sys.argv[2]))
     else:
-        alone_and_together(sys.argv[1], Path(sys.argv[2]))
+        alone_and_together(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
