@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class CheckpointFiles(TorchCheckpointIO):
                     os.fsync(file.fileno())
                 new.replace(target)
                 _sync_folder(target.parent)
+            _remove_slices(target, but=checkpoint.get("slices", ()))
         finally:
             with suppress(OSError):
                 new.unlink(missing_ok=True)
@@ -54,13 +56,57 @@ class CheckpointFiles(TorchCheckpointIO):
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
         try:
-            return super().load_checkpoint(path, map_location, weights_only)
+            checkpoint = super().load_checkpoint(path, map_location, weights_only)
+            return assembled(checkpoint, Path(path)) if "slices" in checkpoint else checkpoint
         except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
             local = Path(path) if _is_local_file_protocol(path) else None
             reason = damage(local, resumes=False) if local is not None and local.exists() else None
             if local is None or reason is None:
                 raise
             raise ValueError(refused(local, reason)) from error
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        super().remove_checkpoint(path)
+        if _is_local_file_protocol(path):
+            _remove_slices(Path(path))
+
+
+def slice_names(path: Path, save: str, ranks: int) -> list[str]:
+    """The names of the files beside a checkpoint with the slices of all ranks but the first; `save`
+    tells them from those of another time, so that a kill never mixes them.
+    """
+    return [f"{path.name}.{save}.{rank}-of-{ranks}" for rank in range(1, ranks)]
+
+
+def _remove_slices(path: Path, but: Iterable[str] = ()) -> None:
+    kept = set(but)
+    for file in path.parent.glob(f"{glob.escape(path.name)}.*-of-*"):
+        if file.name not in kept:
+            file.unlink(missing_ok=True)
+
+
+def _slices(checkpoint: Mapping[str, Any], path: Path) -> list[Path]:
+    return [path.with_name(Path(name).name) for name in checkpoint.get("slices", ())]
+
+
+def assembled(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The content of a checkpoint at `path` with the slices of all ranks put together."""
+    options: dict[str, Any] = {"map_location": "cpu", "mmap": True, "weights_only": True}
+    parts = [torch.load(file, **options) for file in _slices(checkpoint, path)]
+    if parts:
+        _join(checkpoint, parts)
+    return {name: value for name, value in checkpoint.items() if name != "slices"}
+
+
+def _join(content: Any, parts: Sequence[Any]) -> None:
+    """Appends the slices of other ranks to those in dictionaries and lists of dictionaries."""
+    keys = parts[0].keys() if isinstance(parts[0], dict) else range(len(parts[0]))
+    for key in keys:
+        others = [part[key] for part in parts]
+        if isinstance(content[key], torch.Tensor):
+            content[key] = torch.cat([content[key], *others])
+        else:
+            _join(content[key], others)
 
 
 def use_checkpoint_files(trainer: L.Trainer) -> None:
@@ -198,7 +244,8 @@ def damage(path: Path, resumes: bool = True, weights_only: bool | None = None) -
         return "it has no state_dict"
     if resumes and "optimizer_states" not in content:
         return "it has weights only"
-    return None
+    lost = [file.name for file in _slices(content, path) if not zipfile.is_zipfile(file)]
+    return f"{DAMAGED}its slice {lost[0]} is not there, or not whole" if lost else None
 
 
 def _first_line(error: BaseException) -> str:

@@ -194,7 +194,8 @@ class TrainingCLI(LightningCLI):
         extra = [new for new in extra if not any(isinstance(old, type(new)) for old in configured)]
         kwargs["logger"] = loggers_of(config.get("logger"), root)
         if config.get("precision") is None:
-            kwargs["precision"] = default_precision(config.get("accelerator"))
+            strategy = str(kwargs.get("strategy") or config.get("strategy"))
+            kwargs["precision"] = default_precision(config.get("accelerator"), strategy)
         kwargs["default_root_dir"] = str(root)
         self.trainer_defaults["callbacks"] = extra
         for callback in configured:
@@ -212,10 +213,14 @@ class TrainingCLI(LightningCLI):
             check_monitors(self.trainer, self.model)
 
 
-def default_precision(accelerator: str | None) -> str:
-    """bf16 autocast over fp32 weights on a GPU with bf16, otherwise fp32."""
+def default_precision(accelerator: str | None, strategy: str = "auto") -> str:
+    """On a GPU with bf16, bf16 autocast over fp32 weights, or, where these are shared out, weights
+    that are rounded to bf16; otherwise fp32.
+    """
     gpu = accelerator in (None, "auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
+    if not gpu or not torch.cuda.is_bf16_supported():
+        return "32-true"
+    return "bf16-true" if "fsdp2" in strategy.lower() else "bf16-mixed"
 
 
 def plain(parser: Any, config: Any) -> Any:

@@ -34,6 +34,7 @@ from slm_math.modules.trainer_checks import (
     PlainPrecision,
     check_callbacks,
     check_end,
+    check_fsdp2,
     check_masters,
     check_trainer,
 )
@@ -74,6 +75,7 @@ class PolicyModule(Updating):
     sampled_for = "evaluations"  # what the policy is sampled for
     validation_metrics: tuple[str, ...] = ()  # what the validation loop logs by itself
     moves_reference = False
+    own_teacher: str | None = None  # the option that names a teacher in this process
 
     def __init__(
         self,
@@ -139,6 +141,8 @@ class PolicyModule(Updating):
 
     def setup(self, stage: str) -> None:
         check_trainer(self.trainer)
+        if self.shares_out:
+            check_fsdp2(self.policy, self.optim, self.trainer.precision, self.own_teacher)
         if self.trainer.precision == PRECISION:
             check_masters(self.policy.quantize, self.moves_reference)
             self.trainer.strategy.precision_plugin = PlainPrecision()

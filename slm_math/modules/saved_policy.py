@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slm_math.checkpoint_files import NOT_PLAIN, damage
+from slm_math.checkpoint_files import NOT_PLAIN, assembled, damage
 from slm_math.modules.identity import check_identity, check_trained, policy_identity
 from slm_math.policy.adapters import adapter_name
 from slm_math.policy.chat import ChatFormat
@@ -53,7 +53,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "wrote it, or another program (fit --ckpt_path resumes older ones, and its next "
             "checkpoint says so)"
         )
-    return checkpoint
+    return assembled(checkpoint, path)
 
 
 def load_policy(

@@ -49,6 +49,8 @@ class TaughtModule(RolloutModule):
         )
         self.teaching = teacher and Teaching(teacher, self.train_roles, policy, inference)
         self.reference_teaches = bool(teacher and teacher.itself == "reference")
+        if teacher and not teacher.servers:
+            self.own_teacher = "teacher.itself" if teacher.itself else "teacher.path"
         taught = self.teaching.roles if self.teaching else ()
         self.untaught_roles = [role for role in self.train_roles if role not in taught]
 

@@ -20,6 +20,7 @@ from lightning.pytorch.strategies import (
 
 from slm_math.modules.fsdp import FSDP2
 from slm_math.modules.optim import Optim
+from slm_math.policy.config import Policy
 from slm_math.policy.masters import PRECISION
 
 PRECISIONS = ("32-true", "bf16-mixed", PRECISION)
@@ -89,13 +90,14 @@ def check_strategy(strategy: Strategy | str) -> None:
     """Raises ValueError for a strategy of the trainer, or its name, that could not do here what the
     name says.
 
-    Every device holds the whole model, and gradients are summed by hand: a strategy that shards
-    weights or optimizer states would shard nothing. Processes are started by running the command
-    again, since a policy and its agents cannot be copied into a process.
+    Gradients are summed by hand, and weights are shared out by hand (`FSDP2`): another strategy
+    that shards weights or optimizer states would shard nothing. Processes are started by running
+    the command again, since a policy and its agents cannot be copied into a process.
     """
     if isinstance(strategy, str):
         name, lower = strategy, strategy.lower()
-        whole = not any(word in lower for word in _SHARDING)
+        ours = lower == "fsdp2" or f"{FSDP2.__module__}.fsdp2" in lower
+        whole = ours or not any(word in lower for word in _SHARDING)
         copies = any(word in lower for word in _IN_PROCESS)
     else:
         name, copies = type(strategy).__name__, False
@@ -105,8 +107,9 @@ def check_strategy(strategy: Strategy | str) -> None:
             name, copies = f"DDPStrategy(start_method={strategy._start_method!r})", True
     if not whole:
         raise ValueError(
-            f"trainer.strategy {name} would shard nothing here, since every device holds the whole "
-            "model: use ddp, and to save memory policy.lora, policy.quantize nf4, "
+            f"trainer.strategy {name} would shard nothing here: use fsdp2, which leaves each device "
+            "a slice of weights, gradients and moments, or ddp with optim.sharded, of moments; to "
+            "save memory otherwise, policy.lora, policy.quantize nf4, "
             "policy.gradient_checkpointing or a smaller tokens_per_batch"
         )
     if copies:
@@ -149,6 +152,34 @@ def check_masters(quantize: str, moves_reference: bool) -> None:
             f"reference_update moves the reference by less than bf16 can tell apart: set "
             f"trainer.precision bf16-mixed instead of {PRECISION}"
         )
+
+
+def check_fsdp2(policy: Policy, optim: Optim, precision: Any, teacher: str | None = None) -> None:
+    """Raises ValueError for what the strategy `fsdp2` cannot do. `teacher`: the option that names a
+    teacher in the trainer's process, if there is one.
+    """
+    reason = None
+    if str(precision) == "bf16-mixed":
+        reason = (
+            "trainer.precision bf16-mixed would keep a whole bf16 copy of the weights until the "
+            "backward pass: set bf16-true, whose slices are fp32, or 32-true"
+        )
+    elif policy.quantize != "none":
+        reason = f"policy.quantize {policy.quantize} has no slices: use ddp, or leave it out"
+    elif policy.compile:
+        reason = "policy.compile knows no slices of weights: leave it out"
+    elif policy.vision == "trained" and not policy.has_adapters:
+        reason = (
+            "policy.vision trained would train the tower on some ranks only, where others have no "
+            "image: set it to frozen, train adapters (policy.lora), or use ddp"
+        )
+    elif optim.kind != "adamw":
+        needs = "whole matrices" if optim.kind == "muon" else "whole weights"
+        reason = f"optim.kind {optim.kind} needs {needs}: use adamw, or ddp"
+    elif teacher is not None:
+        reason = f"{teacher} teaches in this process: name teacher.servers, or use ddp"
+    if reason is not None:
+        raise ValueError(f"trainer.strategy fsdp2: {reason}")
 
 
 def check_callbacks(trainer: L.Trainer) -> None:

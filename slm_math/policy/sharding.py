@@ -12,7 +12,7 @@ that have nothing to compute an idle one (`LoadedPolicy.idle`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -97,8 +97,7 @@ def own(value: Tensor) -> Tensor:
 
 
 def like(value: Tensor, weight: Tensor) -> Tensor:
-    """A whole tensor, shared out as a weight of its shape is; each rank takes its part of its own.
-    """
+    """A whole tensor, shared out as a weight of its shape is; each rank takes its part of its own."""
     if not isinstance(weight, DTensor) or isinstance(value, DTensor):
         return value
     value = value.to(weight.device)
@@ -106,7 +105,7 @@ def like(value: Tensor, weight: Tensor) -> Tensor:
 
 
 def gathered(
-    named: Iterator[tuple[str, Tensor]], keep: bool, dtype: torch.dtype | None = None
+    named: Iterable[tuple[str, Tensor]], keep: bool, dtype: torch.dtype | None = None
 ) -> dict[str, Tensor]:
     """Whole tensors in the memory of the processor, gathered one by one; {} on ranks that do not
     `keep` them, and must call this nevertheless.

@@ -170,6 +170,7 @@ def forked(work: Callable[[], None], **environment: str) -> int:
     status = 1
     if os.environ.get("DUMP"):
         import faulthandler
+
         faulthandler.dump_traceback_later(float(os.environ["DUMP"]))
     try:
         os.environ |= environment
