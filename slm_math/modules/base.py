@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
+import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
@@ -20,6 +21,7 @@ from slm_math.modules.fsdp import FSDP2
 from slm_math.modules.identity import check_identity, check_trained, policy_identity
 from slm_math.modules.idle import IdleBatches
 from slm_math.modules.optim import Optim, RoleSchedule
+from slm_math.modules.owned import Owned
 from slm_math.modules.position import Resumption
 from slm_math.modules.roles import (
     check_frozen,
@@ -156,6 +158,8 @@ class PolicyModule(Updating):
 
     def configure_model(self) -> None:
         loaded = self._load()
+        if self.optim.sharded and self.trainer.world_size > 1 and self.owned is None:
+            self.owned = Owned(loaded.parameters())
         if self.trainer.precision == PRECISION:
             if self.shares_out and not loaded.adapters:
                 round_reference(loaded)  # the slices of the policy are their own masters
@@ -238,9 +242,7 @@ class PolicyModule(Updating):
             yield
 
     def configure_optimizers(self) -> Any:
-        assert self.loaded is not None
-        groups = self.loaded.groups(self.train_roles)
-        optimizer = self.optim.build({role: self.masters.of(ps) for role, ps in groups.items()})
+        optimizer = self._optimizer()
         # batches, or max_steps, which counts updates; a rate without an end is constant (check_end)
         steps = min(self.trainer.estimated_stepping_batches, sys.maxsize)
         if self.trainer.max_steps == -1 or steps < self.trainer.max_steps:
@@ -252,6 +254,11 @@ class PolicyModule(Updating):
             for role in self.train_roles
         }
         return {"optimizer": optimizer, "lr_scheduler": RoleSchedule(optimizer, factors)}
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        assert self.loaded is not None
+        groups = self.loaded.groups(self.train_roles)
+        return self.optim.build({role: self.masters.of(ps) for role, ps in groups.items()})
 
     def updates_of(self, role: str, updates: int) -> int:
         """In how many of the first `updates` optimizer steps of a run a role learns."""
@@ -272,6 +279,8 @@ class PolicyModule(Updating):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumption.save(self.trainer, checkpoint)
+        if self.owned is not None:
+            self.owned.save(checkpoint, self._moved(self._optimizer()), self.masters)
         checkpoint["run"] = self.run
         checkpoint["identity"] = self._identity
         checkpoint["precision"] = str(self.trainer.precision)
@@ -285,6 +294,8 @@ class PolicyModule(Updating):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.serving.changed()
+        if self.owned is not None and self.trainer.state.fn == "fit":
+            self.owned.keep_own(checkpoint, self._moved(self._optimizer()))
         if self.trainer.state.fn == "fit":
             self.run = checkpoint.get("run")
             self._resumption.load(checkpoint, self.global_rank)
@@ -313,7 +324,14 @@ class PolicyModule(Updating):
         self.skipped, self._skipped_in_a_row = checkpoint.get("skipped", (0, 0))
         self.idle.load(checkpoint.get("idle", [0, self.trainer.global_step]))
 
+    def _moved(self, optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+        """The weights that an optimizer moves, in the order in which checkpoints number them."""
+        moved = [p for group in optimizer.param_groups for p in group["params"]]
+        return self.masters.rounded_of(moved)
+
     def on_train_start(self) -> None:
+        if self.owned is not None:
+            self.masters.release(self.owned.is_mine)
         self._resumption.begin(self.trainer)
         schedule: Any = self.lr_schedulers()
         schedule.set_rates()

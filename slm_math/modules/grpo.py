@@ -286,7 +286,7 @@ class GRPOModule(TaughtModule):
             with self.loaded.use(batch.role) as model:
                 work = partial(self.batch_loss, model, batch, signals)
                 loss, old, tokens = self.loaded.run(model, work)
-                loss.backward()
+                self.update_backward(loss, last=len(after) == len(batches) - 1)
             after.append((batch, replace(signals, old=old)))
             metrics.add(tokens)
             self.progress("update", len(after), len(batches))

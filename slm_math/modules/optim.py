@@ -31,6 +31,8 @@ class Optim:
         schedule: what follows the warm-up.
         floor: where the schedule ends, as a share of the peak.
         clip: the gradient norm of each role is clipped to this; 0 is off.
+        sharded: with several ranks under ddp, each rank has the moments of a part of the weights,
+            and moves these for all; the update is the same, bit for bit.
     """
 
     lr: float = 1e-4
@@ -43,6 +45,7 @@ class Optim:
     schedule: Literal["cosine", "linear", "quadratic", "constant"] = "cosine"
     floor: float = 0.0
     clip: float = 1.0
+    sharded: bool = False
 
     def __post_init__(self) -> None:
         check_choices("optim", self)
@@ -63,6 +66,10 @@ class Optim:
             raise ValueError(
                 f"optim.role_lr names {', '.join(self.role_lr)}, and has no effect on the matrices "
                 "of an adapter, which muon moves at optim.matrix_lr: remove it, or set kind adamw"
+            )
+        if self.kind == "paged_adamw" and self.sharded:
+            raise ValueError(
+                "optim.sharded leaves no moments that would have to be paged: set kind adamw"
             )
         if self.kind == "paged_adamw" and not torch.cuda.is_available():
             raise ValueError("optim.kind paged_adamw needs an NVIDIA GPU: use adamw")

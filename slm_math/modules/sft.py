@@ -71,7 +71,7 @@ class SFTModule(PolicyModule):
             self.progress("update", number, len(chunks))
             logprobs, _, hit = self.loaded.logprobs(part)
             piece = -(logprobs * part.mask).sum() / max(weight, 1e-9)
-            piece.backward()
+            self.update_backward(piece, last=number == len(chunks) - 1)
             # a down-weighted prompt is not what the model is judged on
             whole = part.mask >= 1
             parts.append(torch.stack([piece.detach(), (hit & whole).sum(), whole.sum()]))

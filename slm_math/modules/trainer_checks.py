@@ -176,6 +176,8 @@ def check_fsdp2(policy: Policy, optim: Optim, precision: Any, teacher: str | Non
     elif optim.kind != "adamw":
         needs = "whole matrices" if optim.kind == "muon" else "whole weights"
         reason = f"optim.kind {optim.kind} needs {needs}: use adamw, or ddp"
+    elif optim.sharded:
+        reason = "it leaves slices of the moments to all ranks already: leave optim.sharded out"
     elif teacher is not None:
         reason = f"{teacher} teaches in this process: name teacher.servers, or use ddp"
     if reason is not None:

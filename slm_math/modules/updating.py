@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import lightning as L
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from slm_math.modules.optim import Optim
+from slm_math.modules.owned import Owned
 from slm_math.policy.masters import Masters
 from slm_math.policy.ranks import sum_gradients
 from slm_math.policy.sharding import is_slice, own, whole
@@ -30,6 +31,7 @@ class Updating(L.LightningModule):
         self.train_roles = tuple(train_roles)
         self.automatic_optimization = False
         self.masters = Masters()  # none, unless weights are bfloat16
+        self.owned: Owned | None = None  # where ranks move different weights
         self.skipped = 0  # updates without a finite gradient, which change nothing
         self._skipped_in_a_row = 0
 
@@ -40,35 +42,52 @@ class Updating(L.LightningModule):
         """
         return self.train_roles
 
+    def update_backward(self, loss: Tensor, last: bool) -> None:
+        """The backward pass of a micro-batch; `last` is that of an update."""
+        if last and self.owned is not None:
+            self.owned.last()
+        loss.backward()
+
     def step_optimizer(self) -> float:
         """Reduces gradients over ranks, clips them per role, steps; returns the gradient norm
         before clipping.
         """
         optimizer = self.optimizers()
+        if self.owned is not None:
+            self.owned.sum_gradients()
         self.masters.take_gradients()
         groups: dict[str, list[nn.Parameter]] = {}
         for group in optimizer.param_groups:
             if group["role"] in self.learning_roles:  # the rest has no gradient, and is skipped
                 groups.setdefault(group["role"], []).extend(group["params"])
-        # gradients of weights that are shared out are summed up already
-        unsummed = (p for params in groups.values() for p in params if not is_slice(p))
-        sum_gradients(unsummed, self.device)
-        norms = [
-            whole(torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf")))
-            for params in groups.values()
-        ]
+        if self.owned is None:  # gradients of weights that are shared out are summed up already
+            unsummed = (p for params in groups.values() for p in params if not is_slice(p))
+            sum_gradients(unsummed, self.device)
+        norms = [self._clipped(params) for params in groups.values()]
         norm = torch.stack([n.float() for n in norms]).norm().item()  # the one wait of an update
         if math.isfinite(norm):
             optimizer.step()
             # remembered features go by versions, which fused and paged kernels leave as they are
             torch.autograd.graph.increment_version([own(p) for ps in groups.values() for p in ps])
             self.masters.round()
+            if self.owned is not None:
+                self.owned.send_weights()
             self._skipped_in_a_row = 0
         else:
             self._skip(norm)
         self.step_schedule(math.isfinite(norm))
         optimizer.zero_grad()
         torch.clear_autocast_cache()  # casts of the old weights
+        return norm
+
+    def _clipped(self, params: list[nn.Parameter]) -> Tensor:
+        """Clips the gradients of a role, of all ranks; returns their norm before."""
+        clip = self.optim.clip or float("inf")
+        if self.owned is None:
+            return whole(torch.nn.utils.clip_grad_norm_(params, clip))
+        gradients = [p.grad for p in params]
+        norm = self.owned.norm(self.masters.rounded_of(params), gradients)
+        torch.nn.utils.clip_grads_with_norm_(params, clip, norm)
         return norm
 
     def step_schedule(self, updated: bool) -> None:

@@ -8,7 +8,7 @@ than the distance between two bfloat16 numbers add up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -50,26 +50,44 @@ class Masters(nn.Module):
         masters = {id(weight): own for weight, own in zip(self.rounded, self.weights)}
         return [masters.get(id(p), p) for p in parameters]
 
+    def rounded_of(self, moved: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+        """The weights of which these are the masters; the inverse of `of`."""
+        weights = {id(own): weight for weight, own in zip(self.rounded, self.weights)}
+        return [weights.get(id(p), p) for p in moved]
+
+    def release(self, is_mine: Callable[[nn.Parameter], bool]) -> None:
+        """Frees the masters of weights that other ranks move."""
+        for weight, master in zip(self.rounded, self.weights):
+            if not is_mine(weight):
+                master.data = master.data.new_empty(0)
+
+    def _pairs(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
+        """The weights, each with its master, if that is on this rank."""
+        pairs = zip(self.rounded, self.weights)
+        return [(weight, own) for weight, own in pairs if own.shape == weight.shape]
+
     def take_gradients(self) -> None:
         """Moves the gradients from the weights to their masters."""
-        for weight, master in zip(self.rounded, self.weights):
+        for weight, master in self._pairs():
             master.grad, weight.grad = weight.grad, None
 
     @torch.no_grad()
     def round(self) -> None:
         """Sets the weights to their masters, rounded."""
-        if self.rounded:
-            torch._foreach_copy_(self.rounded, list(self.weights))  # type: ignore[arg-type]
+        if pairs := self._pairs():
+            torch._foreach_copy_(*map(list, zip(*pairs)))  # type: ignore[arg-type]
 
     def state(self) -> dict[str, Tensor]:
         """The masters, by the names of their weights in the model."""
-        return {name: own.detach() for name, own in zip(self.names, self.weights)}
+        own = {id(master) for _, master in self._pairs()}
+        named = zip(self.names, self.weights)
+        return {name: master.detach() for name, master in named if id(master) in own}
 
     @torch.no_grad()
     def load(self, saved: Mapping[str, Tensor]) -> None:
         """Takes over what `state` gave, and rounds it."""
-        for name, master in zip(self.names, self.weights):
-            master.copy_(saved[name])
+        for name, weight, master in zip(self.names, self.rounded, self.weights):
+            (master if master.shape == weight.shape else weight).copy_(saved[name])
         self.round()
 
 

@@ -52,7 +52,9 @@ def work(kind: str, devices: int, out: Path, strategy: str = "ddp") -> None:
                     }
                 )
 
-    optim = Optim(lr=1e-3, warmup=0, clip=0.0)
+    sharded = strategy == "sharded"
+    optim = Optim(lr=1e-3, warmup=0, clip=0.0, sharded=sharded)
+    strategy = "ddp" if sharded else strategy
     lora = Policy(scratch=SCRATCH, lora=Lora(r=2, dropout=0.0))
     seeing = Policy(scratch=SEEING, vision="trained")
     by_row = Objective("grpo")
