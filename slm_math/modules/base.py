@@ -10,18 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
-import torch
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
 
 from slm_math.checkpoint_files import use_checkpoint_files
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
-from slm_math.modules.fsdp import FSDP2
 from slm_math.modules.identity import check_identity, check_trained, policy_identity
 from slm_math.modules.idle import IdleBatches
 from slm_math.modules.optim import Optim, RoleSchedule
-from slm_math.modules.owned import Owned
 from slm_math.modules.position import Resumption
 from slm_math.modules.roles import (
     check_frozen,
@@ -32,6 +28,7 @@ from slm_math.modules.roles import (
 )
 from slm_math.modules.saved_policy import policy_settings, present_names
 from slm_math.modules.serving import Serving
+from slm_math.modules.several_ranks import RankedModule
 from slm_math.modules.trainer_checks import (
     PlainPrecision,
     check_callbacks,
@@ -40,12 +37,10 @@ from slm_math.modules.trainer_checks import (
     check_masters,
     check_trainer,
 )
-from slm_math.modules.updating import Updating
-from slm_math.modules.whole_policy import copy_weights, skeleton
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
-from slm_math.policy.masters import PRECISION, round_reference
+from slm_math.policy.masters import PRECISION
 from slm_math.ranges import check_whole
 from slm_math.starting import starting
 from slm_math.types import Sampling
@@ -55,7 +50,7 @@ def unseen(phase: str, done: int, total: int) -> None:
     """Progress that nobody displays; a function with a name, since spawned processes get a copy."""
 
 
-class PolicyModule(Updating):
+class PolicyModule(RankedModule):
     """A policy under training. Subclasses implement `training_step` and call `step_optimizer` once
     per update.
 
@@ -98,7 +93,6 @@ class PolicyModule(Updating):
         self.other_engines: dict[str, Engine] = {}  # of roles that another model serves
         self.inference = inference
         self.strict_loading = False  # checkpoints hold what is trained, not the frozen rest
-        self.loaded: LoadedPolicy | None = None
         self._chat: ChatFormat | None = None
         self.serving = Serving(self)
         self._resumption = Resumption()
@@ -158,13 +152,9 @@ class PolicyModule(Updating):
 
     def configure_model(self) -> None:
         loaded = self._load()
-        if self.optim.sharded and self.trainer.world_size > 1 and self.owned is None:
-            self.owned = Owned(loaded.parameters())
+        self.find_owners(loaded)
         if self.trainer.precision == PRECISION:
-            if self.shares_out and not loaded.adapters:
-                round_reference(loaded)  # the slices of the policy are their own masters
-            else:
-                self.masters.round_all(loaded)
+            self.round_all(loaded)
         elif self.masters.names:
             raise ValueError(
                 f"the policy was loaded with trainer.precision {PRECISION}, and is to be used "
@@ -192,31 +182,6 @@ class PolicyModule(Updating):
                 module.weight.is_embedding = True  # type: ignore[assignment]
         return self.loaded
 
-    @property
-    def shares_out(self) -> bool:
-        """Whether each rank has a slice of the weights."""
-        return isinstance(self.trainer.strategy, FSDP2)
-
-    def share_out(self, mesh: DeviceMesh) -> None:
-        """Leaves this rank a slice of the weights, for the strategy `fsdp2`."""
-        assert self.loaded is not None
-        self.loaded.share_out(mesh, rounded=self.trainer.precision == PRECISION)
-
-    def skeleton(self) -> LoadedPolicy:
-        """The policy on the processor, for weights that are to come."""
-        rounded = self.trainer.precision == PRECISION
-        return skeleton(self.policy, self.train_roles, self.frozen, self.chat.sight, rounded)
-
-    def whole(self) -> LoadedPolicy | None:
-        """The policy with whole weights, where these are shared out on the processor of the first
-        rank; None on the others, which must call this, too.
-        """
-        if not self.shares_out or self.loaded is None:
-            return self.loaded
-        target = self.skeleton() if self.trainer.is_global_zero else None
-        copy_weights(self.loaded, target)
-        return target
-
     def identity(self, loaded: LoadedPolicy) -> dict[str, Any]:
         """What the run starts from, see `policy_identity`."""
         return policy_identity(self.policy, loaded, self.chat, frozen=self.frozen)
@@ -242,7 +207,7 @@ class PolicyModule(Updating):
             yield
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer()
+        optimizer = self.make_optimizer()
         # batches, or max_steps, which counts updates; a rate without an end is constant (check_end)
         steps = min(self.trainer.estimated_stepping_batches, sys.maxsize)
         if self.trainer.max_steps == -1 or steps < self.trainer.max_steps:
@@ -254,11 +219,6 @@ class PolicyModule(Updating):
             for role in self.train_roles
         }
         return {"optimizer": optimizer, "lr_scheduler": RoleSchedule(optimizer, factors)}
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        assert self.loaded is not None
-        groups = self.loaded.groups(self.train_roles)
-        return self.optim.build({role: self.masters.of(ps) for role, ps in groups.items()})
 
     def updates_of(self, role: str, updates: int) -> int:
         """In how many of the first `updates` optimizer steps of a run a role learns."""
@@ -279,8 +239,7 @@ class PolicyModule(Updating):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumption.save(self.trainer, checkpoint)
-        if self.owned is not None:
-            self.owned.save(checkpoint, self._moved(self._optimizer()), self.masters)
+        self.save_owned(checkpoint)
         checkpoint["run"] = self.run
         checkpoint["identity"] = self._identity
         checkpoint["precision"] = str(self.trainer.precision)
@@ -294,8 +253,7 @@ class PolicyModule(Updating):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.serving.changed()
-        if self.owned is not None and self.trainer.state.fn == "fit":
-            self.owned.keep_own(checkpoint, self._moved(self._optimizer()))
+        self.keep_owned(checkpoint)
         if self.trainer.state.fn == "fit":
             self.run = checkpoint.get("run")
             self._resumption.load(checkpoint, self.global_rank)
@@ -324,14 +282,8 @@ class PolicyModule(Updating):
         self.skipped, self._skipped_in_a_row = checkpoint.get("skipped", (0, 0))
         self.idle.load(checkpoint.get("idle", [0, self.trainer.global_step]))
 
-    def _moved(self, optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-        """The weights that an optimizer moves, in the order in which checkpoints number them."""
-        moved = [p for group in optimizer.param_groups for p in group["params"]]
-        return self.masters.rounded_of(moved)
-
     def on_train_start(self) -> None:
-        if self.owned is not None:
-            self.masters.release(self.owned.is_mine)
+        self.release_masters()
         self._resumption.begin(self.trainer)
         schedule: Any = self.lr_schedulers()
         schedule.set_rates()

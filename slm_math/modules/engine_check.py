@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
@@ -28,6 +29,8 @@ LARGEST_GAP = {"cpu": 1e-4, "cuda": 1e-2}
 LARGEST_GAP_BF16 = 0.1
 # of the image that is compared; another limit of pixels than the policy's shows up to so many
 MOST_PIXELS, LEAST_PIXELS = 1 << 20, 4900
+# by what is asked: each role with what it said
+Samples: TypeAlias = list[list[tuple[str, Trace]]]
 ROOM = 256  # tokens of the context that are left for what stands around it
 
 
@@ -52,13 +55,24 @@ class EngineCheck:
     longest: int
 
     def gap(self, answer: Callable[[Request], Reply], step: int) -> float:
+        """The `gap_of` of what an engine answers."""
+        return self.gap_of(self.samples(answer), step)
+
+    def samples(self, answer: Callable[[Request], Reply]) -> Samples:
+        """What an engine answers, role by role: to questions, and to one about an image, if the
+        policy sees.
+        """
+        chats = [[user(question) for question in QUESTIONS]]
+        if self.loaded.sight is not None:
+            chats.append([user(QUESTIONS[0], [self._image(self.loaded.sight)])])
+        return [[(role, self._sample(answer, role, each)) for role in self.roles] for each in chats]
+
+    def gap_of(self, samples: Samples, step: int) -> float:
         """The largest (float32) or mean difference in nats between the log-probabilities of the
         engine's samples and the policy's. Raises EngineError where rounding does not explain it.
         """
         sight = self.loaded.sight
-        gaps = [self._gap(answer, [user(question) for question in QUESTIONS])]
-        if sight is not None:
-            gaps.append(self._gap(answer, [user(QUESTIONS[0], [self._image(sight)])]))
+        gaps = [max(self._gap_of(role, trace) for role, trace in each) for each in samples]
         largest = LARGEST_GAP_BF16
         if self.dtype == "float32":
             largest = LARGEST_GAP.get(self.device.type, 1e-2)
@@ -89,19 +103,17 @@ class EngineCheck:
                 return image
             pixels = max(pixels // 2, LEAST_PIXELS)
 
-    def _gap(self, answer: Callable[[Request], Reply], chats: Sequence[Chat]) -> float:
-        """The largest gap of a role."""
-        return max(self._gap_of(answer, role, chats) for role in self.roles)
-
-    @torch.no_grad()
-    def _gap_of(
+    def _sample(
         self, answer: Callable[[Request], Reply], role: str, chats: Sequence[Chat]
-    ) -> float:
+    ) -> Trace:
         turns = []
         for number, chat in enumerate(chats):
             request = Request(chat, SAMPLING, key=("check", number), role=role)
             turns.append(Turn(Generate(chat, role), answer(request)))
-        trace = Trace(Problem("check", ""), 0, tuple(turns), None)
+        return Trace(Problem("check", ""), 0, tuple(turns), None)
+
+    @torch.no_grad()
+    def _gap_of(self, role: str, trace: Trace) -> float:
         batch = collate(trace_rows(trace, role), self.device, self.loaded.reading)
         model = self.loaded.model
         training = model.training

@@ -1,4 +1,4 @@
-"""The strategy `fsdp2`: Lightning's strategy for torch's `fully_shard`, with the checkpoints of this
+"""The strategy `fsdp2`: Lightning's for torch's `fully_shard`, with the checkpoints of this
 project.
 """
 

@@ -280,18 +280,14 @@ class GRPOModule(TaughtModule):
         if not sum_over_ranks(len(batches), self.device):
             self.step_schedule(updated=False)
             return after, None
-        owed = self.loaded.owed(len(batches))
-        for batch, signals in batches:
+        for batch, signals in self.loaded.evened(batches):
             # also while the backward pass recomputes activations
             with self.loaded.use(batch.role) as model:
-                work = partial(self.batch_loss, model, batch, signals)
-                loss, old, tokens = self.loaded.run(model, work)
+                loss, old, tokens = self.loaded.run(model, self.batch_loss, batch, signals)
                 self.update_backward(loss, last=len(after) == len(batches) - 1)
             after.append((batch, replace(signals, old=old)))
             metrics.add(tokens)
             self.progress("update", len(after), len(batches))
-        for _ in range(owed):
-            self.loaded.idle()
         self.at_start = False
         return after, self.step_optimizer()
 

@@ -1,5 +1,5 @@
-"""Moments that are shared out over the ranks of DDP (ZeRO, stage 1 and in part 2; Rajbhandari et al.
-2020): each weight is moved by one rank, which sends it to the others.
+"""Moments that are shared out over the ranks of DDP (ZeRO, stage 1 and in part 2; Rajbhandari et
+al. 2020): each weight is moved by one rank, which sends it to the others.
 
 A rank has gradients, moments and masters of its own weights only. In the backward pass of the last
 micro-batch of an update, a gradient is summed up on its owner as soon as it is complete, and freed

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import lightning as L
 import torch
@@ -21,45 +20,17 @@ from slm_math.engines.vllm import VLLMEngine
 from slm_math.engines.vllm_requests import WITHOUT_SUPPORT
 from slm_math.engines.vllm_servers import VLLMServers
 from slm_math.engines.vllm_start import lora_options
-from slm_math.modules.engine_check import EngineCheck
-from slm_math.modules.whole_policy import copy_weights
+from slm_math.modules.engine_check import EngineCheck, Samples
+from slm_math.modules.trainee import Trainee
+from slm_math.modules.vllm_share import share_of_gpu
+from slm_math.modules.whole_policy import EngineCopy
 from slm_math.policy.adapter_files import check_vllm_serves
-from slm_math.policy.chat import ChatFormat
-from slm_math.policy.config import Policy
 from slm_math.policy.forward import inner
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.ranks import gather_over_ranks
-from slm_math.policy.weights import save_adapter, save_config, tensors, training_bytes
+from slm_math.policy.sharding import gathered
+from slm_math.policy.weights import save_adapter, save_config, tensors
 from slm_math.types import Reply
-
-
-class Trainee(Protocol):
-    """What serving needs of a module under training."""
-
-    policy: Policy
-    loaded: LoadedPolicy | None
-    inference: Inference
-    train_roles: tuple[str, ...]
-    frozen: dict[str, str]
-    forward_context: Any
-    trainer: L.Trainer
-    device: torch.device
-    global_step: int
-
-    @property
-    def shares_out(self) -> bool: ...
-
-    def skeleton(self) -> LoadedPolicy: ...
-
-    @property
-    def chat(self) -> ChatFormat: ...
-
-    @property
-    def ends(self) -> frozenset[int]: ...
-
-    def progress(self, phase: str, done: int, total: int) -> None: ...
-
-    def heartbeat(self) -> None: ...
 
 
 class Serving:
@@ -77,7 +48,8 @@ class Serving:
         self._engines: dict[str | None, Engine] = {}  # by the adapter that they decode with
         self._sent: int | None = None  # the version that vLLM has
         self._chosen: str | None = None  # the kind, from the first question until close()
-        self._copy: LoadedPolicy | None = None  # where ranks have slices of the weights
+        self._sampled: Samples = []  # what an engine answered to the last check
+        self._copy: EngineCopy | None = None  # where ranks have slices of the weights
         self._folder: Path | None = None
         self._still = frozenset[Path]()  # adapters that are saved and never change
 
@@ -146,7 +118,8 @@ class Serving:
             if part not in self._engines:
                 self._engines[part] = make(role)
         if kind == "transformers":
-            self._refresh()
+            if self._copy is not None:
+                self._copy.refresh(loaded, module.global_step)
             for engine in self._engines.values():
                 engine.update(module.global_step)
         elif self._sent != module.global_step:
@@ -161,6 +134,8 @@ class Serving:
     def changed(self) -> None:
         """The weights are others than those of the same step before (a checkpoint was loaded)."""
         self._sent = None
+        if self._copy is not None:
+            self._copy.step = None
 
     def release(self) -> None:
         """Training needs the memory now; weights are sent before the next request."""
@@ -182,35 +157,20 @@ class Serving:
     def _own(self, role: str) -> Engine:
         module = self.module
         if module.shares_out and self._copy is None:
-            self._copy = module.skeleton()
-            self._copy.model.to(module.device)
-        loaded = self._copy or module.loaded
+            self._copy = EngineCopy(module.skeleton(), module.device)
+        loaded = self._copy.policy if self._copy else module.loaded
+        context = module.forward_context
+        if self._copy is not None:
+            plugin = module.trainer.precision_plugin
+            context = partial(self._copy.context, plugin.forward_context)
         assert loaded is not None
         return TransformersEngine(
             loaded.model,
             module.chat,
             self.inference.slots,
-            context=partial(self._forward_context, role),
+            context=partial(context, role),
             heartbeat=module.heartbeat,
         )
-
-    @contextmanager
-    def _forward_context(self, role: str) -> Iterator[None]:
-        if self._copy is None:
-            with self.module.forward_context(role):
-                yield
-        else:
-            with self.module.trainer.precision_plugin.forward_context(), self._copy.use(role):
-                yield
-
-    def _refresh(self) -> None:
-        """Brings the copy of this process up to date: ranks that have slices of the weights decode
-        different numbers of tokens, and could not gather them for each.
-        """
-        loaded, step = self.module.loaded, self.module.global_step
-        if self._copy is not None and loaded is not None and self._sent != step:
-            copy_weights(loaded, self._copy, None if self._sent is None else loaded.trainable)
-            self._sent = step
 
     def _inside(self, role: str) -> Engine:
         module = self.module
@@ -238,7 +198,7 @@ class Serving:
             options["quantization"] = "bitsandbytes"
         memory, context = self.inference.vllm.memory, self.inference.vllm.context
         if module.device.type == "cuda":
-            memory = memory or self._share(base)
+            memory = memory or self._memory(base)
             options |= {"enable_sleep_mode": True, "return_sampling_mask": self._restricts}
         engine = VLLMEngine(str(model), self._dtype, self.slots, memory=memory, context=context)
         engine.attach_policy(
@@ -284,34 +244,17 @@ class Serving:
     def _dtype(self) -> str:
         return "bfloat16" if "bf16" in str(self.module.trainer.precision) else "float32"
 
-    def _share(self, base: Any) -> float:
-        """The share of the GPU that vLLM needs, after what training reserves: weights, gradients,
-        two moments of Adam.
-        """
-        module, loaded = self.module, self.module.loaded
-        assert loaded is not None
-        total = torch.cuda.get_device_properties(module.device).total_memory
-        reserved = torch.cuda.memory_allocated(module.device)
-        reserved -= training_bytes(loaded.parameters(), module.trainer.optimizers)
-        if module.trainer.state.fn == "fit":
-            reserved += 3 * 4 * sum(p.numel() for p in loaded.parameters())
-        size = 4 if self._dtype == "float32" else 2
-        own = base.config.get_text_config().max_position_embeddings
-        context = min(self.inference.vllm.context or own, own)
-        longest = max(each.max_new_tokens for each in self.inference.by_role().values()) + 1024
-        cache = vllm_setup.cache_bytes(
-            base.config, self.slots, tokens=longest, context=context, bytes_per_number=size
-        )
-        least = vllm_setup.cache_bytes(
-            base.config, 1, tokens=context, context=context, bytes_per_number=size
-        )
-        return vllm_setup.share(
-            sum(p.numel() for p in base.parameters()),
-            cache,
-            total,
-            size,
-            trainer=reserved,
-            least=least,
+    def _memory(self, base: Any) -> float:
+        module = self.module
+        assert module.loaded is not None
+        return share_of_gpu(
+            module.loaded,
+            base,
+            self.inference,
+            self.slots,
+            bytes_per_number=4 if self._dtype == "float32" else 2,
+            optimizers=module.trainer.optimizers,
+            trains=module.trainer.state.fn == "fit",
         )
 
     # the weights of an engine with a copy
@@ -325,11 +268,23 @@ class Serving:
         module.progress("weights", 0, 1)
         self.gap = None
         engine.update(module.global_step, self._weights(module.loaded))
+        if module.shares_out:  # a pass of the policy needs all ranks
+            [sampled, *_] = gather_over_ranks(self._sampled)
+            self.gap = self._check().gap_of(sampled, module.global_step)
         module.trainer.strategy.barrier()  # no rank samples before the weights have arrived
         self._sent = module.global_step
         module.progress("weights", 1, 1)
 
     def _weights(self, loaded: LoadedPolicy) -> Weights:
+        if not loaded.adapters and loaded.passes:
+            # kept until the next update, since a server that restarts gets them again
+            first, dtype = self.module.trainer.is_global_zero, getattr(torch, self._dtype)
+            named = gathered(tensors(loaded, trained=True), keep=first, dtype=dtype)
+            device = loaded.model.device
+            return Weights(
+                tensors=lambda: ((name, value.to(device)) for name, value in named.items()),
+                fixed=partial(tensors, loaded, trained=False),
+            )
         if not loaded.adapters:
             # of a model with eyes, those that stay as they are go to a copy once
             return Weights(
@@ -358,12 +313,21 @@ class Serving:
         )
 
     def _verify(self, answer: Callable[[Request], Reply]) -> None:
-        """Raises EngineError where what an engine answers is not what the policy would say."""
+        """Raises EngineError where what an engine answers is not what the policy would say. Where
+        ranks have slices of the weights, `_send` compares.
+        """
+        check = self._check()
+        if self.module.shares_out:
+            self._sampled = check.samples(answer)
+        else:
+            self.gap = max(check.gap(answer, self.module.global_step), self.gap or 0.0)
+
+    def _check(self) -> EngineCheck:
         module = self.module
         engine = self._engines[""]
         assert module.loaded is not None
         assert isinstance(engine, VLLMEngine | VLLMServers)
-        check = EngineCheck(
+        return EngineCheck(
             loaded=module.loaded,
             roles=self.roles,
             context=module.forward_context,
@@ -371,4 +335,3 @@ class Serving:
             device=module.device,
             longest=engine.limit,
         )
-        self.gap = max(check.gap(answer, module.global_step), self.gap or 0.0)

@@ -66,8 +66,8 @@ class SFTModule(PolicyModule):
         parts: list[Tensor] = []  # loss, hits and tokens, read once
         positions = filled = 0
         chunks = micro_batches(rows, self.tokens_per_batch, self.loaded.reading)
-        owed = self.loaded.owed(len(chunks))
-        for number, part in enumerate(collated(rows, chunks, self.device, self.loaded.reading)):
+        batches = collated(rows, chunks, self.device, self.loaded.reading)
+        for number, part in enumerate(self.loaded.evened(batches)):
             self.progress("update", number, len(chunks))
             logprobs, _, hit = self.loaded.logprobs(part)
             piece = -(logprobs * part.mask).sum() / max(weight, 1e-9)
@@ -77,8 +77,6 @@ class SFTModule(PolicyModule):
             parts.append(torch.stack([piece.detach(), (hit & whole).sum(), whole.sum()]))
             positions += part.positions
             filled += part.filled
-        for _ in range(owed):
-            self.loaded.idle()
         norm = self.step_optimizer()
         loss, hits, trained = torch.stack(parts).sum(0).tolist() if parts else (0.0, 0.0, 0.0)
         loss = sum_over_ranks(loss, self.device)
@@ -110,14 +108,11 @@ class SFTModule(PolicyModule):
             for metric in (self.val_loss, self.val_accuracy):
                 metric.update(torch.zeros(0, device=self.device), 1.0)
         chunks = micro_batches(rows, self.tokens_per_batch, self.loaded.reading)
-        owed = self.loaded.owed(len(chunks))
-        for part in collated(rows, chunks, self.device, self.loaded.reading):
+        for part in self.loaded.evened(collated(rows, chunks, self.device, self.loaded.reading)):
             logprobs, _, hit = self.loaded.logprobs(part)
             whole = part.mask >= 1
             self.val_loss.update(-logprobs[whole], 1.0)
             self.val_accuracy.update(hit[whole].float(), 1.0)
-        for _ in range(owed):
-            self.loaded.idle()
 
     def on_validation_epoch_end(self) -> None:
         if self.val_loss.update_called:

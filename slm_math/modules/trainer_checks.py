@@ -107,9 +107,9 @@ def check_strategy(strategy: Strategy | str) -> None:
             name, copies = f"DDPStrategy(start_method={strategy._start_method!r})", True
     if not whole:
         raise ValueError(
-            f"trainer.strategy {name} would shard nothing here: use fsdp2, which leaves each device "
-            "a slice of weights, gradients and moments, or ddp with optim.sharded, of moments; to "
-            "save memory otherwise, policy.lora, policy.quantize nf4, "
+            f"trainer.strategy {name} would shard nothing here: use fsdp2, which leaves each "
+            "device a slice of weights, gradients and moments, or ddp with optim.sharded, of "
+            "moments; to save memory otherwise, policy.lora, policy.quantize nf4, "
             "policy.gradient_checkpointing or a smaller tokens_per_batch"
         )
     if copies:

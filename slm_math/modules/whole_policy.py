@@ -4,7 +4,9 @@ of this process, exports and their certificates.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 
@@ -46,3 +48,34 @@ def copy_weights(
                 targets[name].copy_(value)
     if target is not None:  # keys, values and features that were made with other weights
         torch.autograd.graph.increment_version(list(targets.values()))
+
+
+class EngineCopy:
+    """The policy that the engine of this process decodes with, where ranks have slices of the
+    weights: they decode different numbers of tokens, and could not gather weights for each.
+
+    Args:
+        policy: of whole weights, whatever these are so far.
+        device: where it decodes.
+    """
+
+    def __init__(self, policy: LoadedPolicy, device: torch.device) -> None:
+        self.policy = policy
+        self.policy.model.to(device)
+        self.step: int | None = None  # whose weights these are
+
+    def refresh(self, source: LoadedPolicy, step: int) -> None:
+        """Takes over the weights of a step; all ranks must do so. Weights that are not trained come
+        once.
+        """
+        if self.step != step:
+            copy_weights(source, self.policy, None if self.step is None else source.trainable)
+            self.step = step
+
+    @contextmanager
+    def context(
+        self, forward: Callable[[], AbstractContextManager[Any]], role: str
+    ) -> Iterator[None]:
+        """What a forward pass of a role runs in; `forward` is the context of its precision."""
+        with forward(), self.policy.use(role):
+            yield

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, TypeVar
+from functools import cached_property, partial
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,15 @@ from slm_math.policy.sharding import like, one_pass, own, shard, whole
 from slm_math.policy.sight import Sight, eyes_of, sight_of
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Batches(Protocol[T_co]):
+    """What is computed one after the other."""
+
+    def __iter__(self) -> Iterator[T_co]: ...
+
+    def __len__(self) -> int: ...
 
 
 @dataclass
@@ -243,10 +252,7 @@ class LoadedPolicy:
         """
         grad = torch.no_grad() if reference else nullcontext()
         with grad, self.reference(batch.role) if reference else self.use(batch.role) as model:
-            return self.run(
-                model,
-                lambda: batch_logprobs(model, batch, loss_states(model, batch), hits=hits),
-            )
+            return self.run(model, _logprobs, batch, hits)
 
     # weights that are shared out over the ranks
 
@@ -266,18 +272,22 @@ class LoadedPolicy:
         if self.adapters:  # so that every layer gathers its weights in every backward pass
             self.model.enable_input_require_grads()
 
-    def run(self, model: Any, work: Callable[[], T]) -> T:
-        """What `work` makes of a model of this policy, whose weights are whole meanwhile. Its
-        tensors must be in tuples, lists and dictionaries.
+    def run(self, model: Any, work: Callable[..., T], *arguments: Any) -> T:
+        """`work(model, *arguments)` with a model of this policy, whose weights are whole meanwhile.
+        Tensors of the result must be in tuples, lists and dictionaries.
         """
         root = self.passes.get(id(model))
-        return work() if root is None else one_pass(root, work)
+        call = partial(work, model, *arguments)
+        return call() if root is None else one_pass(root, call)
 
-    def owed(self, passes: int) -> int:
-        """How many idle passes this rank owes the others after `passes` of its own, where weights
-        are shared out; all ranks must ask before the first one.
+    def evened(self, batches: Batches[T], idle: Callable[[], None] | None = None) -> Iterator[T]:
+        """The micro-batches of this rank, for a pass each. Where weights are shared out, as many
+        idle passes follow (`idle` makes one) as the rank with the most micro-batches has more.
         """
-        return most_over_ranks(passes, self.model.device) - passes if self.passes else 0
+        owed = most_over_ranks(len(batches), self.model.device) if self.passes else len(batches)
+        yield from batches
+        for _ in range(owed - len(batches)):
+            (idle or self.idle)()
 
     def idle(self, reference: bool = False) -> None:
         """A pass that computes nothing, for other ranks that compute something: forward, and, with
@@ -293,6 +303,10 @@ class LoadedPolicy:
             for weight in without:
                 if self.adapters:  # a gradient of zero would still move what has momentum
                     weight.grad = None
+
+
+def _logprobs(model: Any, batch: Batch, hits: bool) -> tuple[Tensor, Tensor, Tensor]:
+    return batch_logprobs(model, batch, loss_states(model, batch), hits=hits)
 
 
 def loss_states(model: Any, batch: Batch) -> Tensor:

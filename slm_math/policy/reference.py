@@ -43,8 +43,15 @@ def reference_logprobs(
     logprobs = torch.zeros(int(token_counts(rows).sum()), device=device)
     sums = torch.zeros(len(rows), device=device)
     chunks = micro_batches(rows, tokens_per_batch, loaded.reading)
-    batches, owed = collated(rows, chunks, device, loaded.reading), loaded.owed(len(chunks))
-    for number, (chunk, batch) in enumerate(zip(chunks, batches), 1):
+    batches = collated(rows, chunks, device, loaded.reading)
+
+    def idle() -> None:
+        loaded.idle(reference=True)
+        if kl is not None:
+            loaded.idle()
+
+    for number, batch in enumerate(loaded.evened(batches, idle), 1):
+        chunk = chunks[number - 1]
         own = loaded.logprobs(batch, reference=True, hits=False)[0]
         logprobs[put(token_indices(rows, chunk), device)] = own
         if kl is not None:
@@ -54,8 +61,4 @@ def reference_logprobs(
             of_batch = torch.zeros(len(chunk), device=device)
             sums[put(torch.tensor(chunk), device)] = of_batch.index_add_(0, batch.row, estimate)
         progress(number, len(chunks))
-    for _ in range(owed):
-        loaded.idle(reference=True)
-        if kl is not None:
-            loaded.idle()
     return logprobs, sums.to("cpu", torch.float64)

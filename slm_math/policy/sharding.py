@@ -97,7 +97,7 @@ def own(value: Tensor) -> Tensor:
 
 
 def like(value: Tensor, weight: Tensor) -> Tensor:
-    """A whole tensor, shared out as a weight of its shape is; each rank takes its part of its own."""
+    """A whole tensor, shared out as a weight of its shape is; each rank takes its own part."""
     if not isinstance(weight, DTensor) or isinstance(value, DTensor):
         return value
     value = value.to(weight.device)
