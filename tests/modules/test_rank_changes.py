@@ -3,6 +3,7 @@ file or in slices.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,11 @@ def all_ways(kind: str, out: Path, ways: list[str]) -> None:
     import tiny  # noqa: F401
 
     wait(forked(lambda: train(kind, "alone", out, "alone")))
-    for how in ways:
-        wait(*two(lambda how=how: train(kind, how, out, how)))
-        start = out / "alone" / "one.ckpt"
-        wait(*two(lambda how=how: train(kind, how, out, f"{how}-after-one", start)))
-        start = out / how / "one.ckpt"
-        wait(forked(lambda how=how: train(kind, "alone", out, f"one-after-{how}", start)))
+    for way in ways:
+        of_one, of_two = (out / name / "one.ckpt" for name in ("alone", way))
+        wait(*two(partial(train, kind, way, out, way)))
+        wait(*two(partial(train, kind, way, out, f"{way}-after-one", of_one)))
+        wait(forked(partial(train, kind, "alone", out, f"one-after-{way}", of_two)))
 
 
 @pytest.mark.slow

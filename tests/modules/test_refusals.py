@@ -18,7 +18,9 @@ from slm_math.data.base import Source, Split
 from slm_math.data.problem_data import ProblemData
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.objective import Objective
-from slm_math.modules.trainer_checks import check_strategy
+from slm_math.modules.fsdp import FSDP2
+from slm_math.modules.optim import Optim
+from slm_math.modules.trainer_checks import check_fsdp2, check_strategy
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Lora, Policy
 from slm_math.policy.loaded import LoadedPolicy
@@ -143,10 +145,27 @@ def test_role_of_a_frozen_engine_needs_no_training() -> None:
     "strategy", [FSDPStrategy(), ModelParallelStrategy(), "deepspeed_stage_2", "xla_fsdp"]
 )
 def test_strategies_that_would_shard_nothing_are_refused(strategy: Any) -> None:
-    with pytest.raises(ValueError, match=r"would shard nothing here.*use ddp.*policy\.lora"):
+    with pytest.raises(ValueError, match=r"would shard nothing here.*use fsdp2.*ddp.*policy\.lora"):
         check_strategy(strategy)
-    for whole in ("auto", "ddp", DDPStrategy(), SingleDeviceStrategy("cpu")):
+    for whole in ("auto", "ddp", "fsdp2", FSDP2(), DDPStrategy(), SingleDeviceStrategy("cpu")):
         check_strategy(whole)
+
+
+@pytest.mark.parametrize(
+    ("policy", "optim", "precision", "teacher", "message"),
+    [
+        (Policy(scratch=SCRATCH), Optim(), "bf16-mixed", None, "set bf16-true"),
+        (Policy(scratch=SCRATCH), Optim(kind="muon"), "32-true", None, "muon needs whole matrices"),
+        (Policy(scratch=SCRATCH), Optim(sharded=True), "32-true", None, "leave optim.sharded out"),
+        (Policy(scratch=SCRATCH), Optim(), "32-true", "teacher.path", "name teacher.servers"),
+    ],
+)
+def test_what_knows_no_slices_is_refused_with_fsdp2(
+    policy: Policy, optim: Optim, precision: str, teacher: str | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^trainer\.strategy fsdp2: .*{message}"):
+        check_fsdp2(policy, optim, precision, teacher)
+    check_fsdp2(policy, Optim(), "32-true")
 
 
 def test_strategy_is_refused_before_its_packages_are_asked_for(
