@@ -10,6 +10,7 @@ bits that they have without owners.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,10 @@ def owners(sizes: Sequence[int], ranks: int) -> list[int]:
         found[number] = min(range(ranks), key=loads.__getitem__)
         loads[found[number]] += sizes[number]
     return found
+
+
+def _of(states: Mapping[int, Any], number: int) -> Mapping[str, Any]:
+    return states.get(number, {})
 
 
 class Owned:
@@ -55,7 +60,7 @@ class Owned:
 
     # gradients
 
-    def last(self) -> None:
+    def sum_in_backward(self) -> None:
         """To be called before the last backward pass of an update."""
         self._sums = True
 
@@ -124,9 +129,9 @@ class Owned:
             moved: the weights, as the optimizer numbers them.
             masters: with those of this rank's weights.
         """
-        [optimizer] = checkpoint["optimizer_states"]
-        own = optimizer["state"]
-        optimizer["state"] = self._gathered(moved, lambda n: own.get(n, {}))
+        for optimizer in checkpoint.get("optimizer_states", ()):  # none in one of weights only
+            own = optimizer["state"]
+            optimizer["state"] = self._gathered(moved, partial(_of, own))
         if masters.names:
             state = masters.state()
             names = masters.names

@@ -45,7 +45,7 @@ class Updating(L.LightningModule):
     def update_backward(self, loss: Tensor, last: bool) -> None:
         """The backward pass of a micro-batch; `last` is that of an update."""
         if last and self.owned is not None:
-            self.owned.last()
+            self.owned.sum_in_backward()
         loss.backward()
 
     def step_optimizer(self) -> float:

@@ -54,10 +54,10 @@ def train(kind: str, how: str, out: Path, name: str, start: Path | None = None) 
     )
     module = make(policy, **options)
     run.fit(module, data, ckpt_path=start)
+    state = weights(module)  # gathered by all ranks
+    (out / name).mkdir(exist_ok=True)
     if run.is_global_zero:
         torch.save(run.global_step, out / name / "steps.pt")
-    state = weights(module)
-    if run.is_global_zero:
         torch.save(state, out / name / "weights.pt")
 
 
@@ -68,9 +68,9 @@ def all_ways(kind: str, out: Path, ways: list[str]) -> None:
     wait(forked(lambda: train(kind, "alone", out, "alone")))
     for way in ways:
         of_one, of_two = (out / name / "one.ckpt" for name in ("alone", way))
-        wait(*two(partial(train, kind, way, out, way)))
-        wait(*two(partial(train, kind, way, out, f"{way}-after-one", of_one)))
-        wait(forked(partial(train, kind, "alone", out, f"one-after-{way}", of_two)))
+        wait(*two(partial(train, kind, way, out, name=way)))
+        wait(*two(partial(train, kind, way, out, name=f"{way}-after-one", start=of_one)))
+        wait(forked(partial(train, kind, "alone", out, name=f"one-after-{way}", start=of_two)))
 
 
 @pytest.mark.slow

@@ -60,6 +60,10 @@ def work(kind: str, how: str, out: Path) -> None:
             sft(optim=optim, tokens_per_batch=200),
             chats(batch_size=9, prompt_weight=0.2),
         ),
+        "sft-muon": lambda: (
+            sft(optim=replace(optim, kind="muon"), tokens_per_batch=200),
+            chats(batch_size=9),
+        ),
         "sft-lora": lambda: (
             sft(lora, optim=optim, tokens_per_batch=200),
             chats(batch_size=9, prompt_weight=0.2),
@@ -233,7 +237,7 @@ def check_metrics(kind: str, alone: Any, first: Any, second: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sft", "grpo", "grpo-lora"])
+@pytest.mark.parametrize("kind", ["sft", "sft-muon", "grpo", "grpo-lora"])
 def test_shared_out_moments_change_no_bit(kind: str, tmp_path: Path) -> None:
     run_program(__file__, kind, str(tmp_path), "ddp", "sharded")
     [ddp, _], [sharded, _] = (loaded(tmp_path, how) for how in ("ddp", "sharded"))
