@@ -55,7 +55,8 @@ class RankedModule(Updating):
     def skeleton(self) -> LoadedPolicy:
         """The policy on the processor, for weights that are to come."""
         rounded = self.trainer.precision == PRECISION
-        return skeleton(self.policy, self.train_roles, self.frozen, self.chat.sight, rounded)
+        sight = self.chat.sight
+        return skeleton(self.policy, self.train_roles, self.frozen, sight=sight, rounded=rounded)
 
     def whole(self) -> LoadedPolicy | None:
         """The policy with whole weights. Where these are shared out, it is on the processor of the

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +21,9 @@ from slm_math.policy.forward import hidden_states, inner, language_head
 from slm_math.policy.ranks import most_over_ranks
 from slm_math.policy.sharding import like, one_pass, own, shard, whole
 from slm_math.policy.sight import Sight, eyes_of, sight_of
+from slm_math.policy.transfer import Counted
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-
-class Batches(Protocol[T_co]):
-    """What is computed one after the other."""
-
-    def __iter__(self) -> Iterator[T_co]: ...
-
-    def __len__(self) -> int: ...
 
 
 @dataclass
@@ -267,7 +259,13 @@ class LoadedPolicy:
                 named = dict(model.named_parameters())
                 kept = {named[name] for names in self._weights.values() for name in names}
                 kept |= {weight for eyes in eyes_of(model) for weight in eyes.parameters()}
-                root = shard(model, inner(model), mesh, kept, rounded and model is self.model)
+                root = shard(
+                    model,
+                    inner(model),
+                    mesh,
+                    whole=kept,
+                    rounded=rounded and model is self.model,
+                )
                 self.passes[id(model)] = root
         if self.adapters:  # so that every layer gathers its weights in every backward pass
             self.model.enable_input_require_grads()
@@ -280,7 +278,7 @@ class LoadedPolicy:
         call = partial(work, model, *arguments)
         return call() if root is None else one_pass(root, call)
 
-    def evened(self, batches: Batches[T], idle: Callable[[], None] | None = None) -> Iterator[T]:
+    def evened(self, batches: Counted[T], idle: Callable[[], None] | None = None) -> Iterator[T]:
         """The micro-batches of this rank, for a pass each. Where weights are shared out, as many
         idle passes follow (`idle` makes one) as the rank with the most micro-batches has more.
         """
