@@ -20,6 +20,7 @@ OVERLAYS |= {name: "eval/gsm8k.yaml" for name in FILES if name.startswith("eval/
 OVERLAYS |= {"fast.yaml": "sft/full.yaml", "quickstart/student.yaml": "quickstart/sft.yaml"}
 OVERLAYS |= {"quickstart/code_feedback.yaml": "quickstart/grpo.yaml", "best.yaml": "sft/full.yaml"}
 OVERLAYS |= {"cot/math.yaml": "cot/gsm8k.yaml", "cot/code_verified.yaml": "cot/gsm8k.yaml"}
+OVERLAYS |= {"fsdp2.yaml": "sft/full.yaml", "sharded.yaml": "sft/full.yaml"}
 OVERLAYS |= {"quickstart/cot_sft.yaml": "quickstart/sft.yaml"}
 del OVERLAYS["eval/gsm8k.yaml"]
 del OVERLAYS["grpo/solver.yaml"]
