@@ -309,6 +309,8 @@ class AgentEval(L.Callback):
             "split": self.split if trainer.state.fn == "fit" else str(trainer.state.fn.value),
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
+            # of training so far; some may have led to no step
+            "batches": max(trainer.fit_loop.epoch_loop.total_batch_idx + 1, 0),
             "configuration": configuration.get(),
         }
 

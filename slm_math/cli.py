@@ -304,9 +304,9 @@ def _training(arguments: list[str]) -> Any:
             import lightning  # noqa: F401
 
             starting("reading the configuration")
-            from slm_math.training import TrainingCLI
+            from slm_math.training import train
 
-        return TrainingCLI(args=classes_first(arguments))
+        return train(classes_first(arguments))
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # for which Lightning exits with 1
             raise end.__context__ from None

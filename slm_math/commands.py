@@ -42,10 +42,12 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
 def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> None:
     """As `results`, of folders by their names."""
     from slm_math.evaluation.blind import control_lines
+    from slm_math.evaluation.controls import arm_lines
     from slm_math.evaluation.plain import cell, path_lines, print_line
     from slm_math.evaluation.runs import named_folders
     from slm_math.evaluation.table import calibration_lines, verdicts_table, warning_lines
     from slm_math.metrics.summary import Summary, by_tag, read_summary
+    from slm_math.records.eval_folders import run_of
     from slm_math.records.files import read_manifest
 
     columns: dict[str, dict[str, Summary]] = {}
@@ -82,7 +84,9 @@ def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> N
     }
     if verdicts := verdicts_table(every):
         console.print(verdicts)
-    for line in (*control_lines(paths), *calibration_lines(every)):
+    roots = [root for root in map(run_of, folders.values()) if root is not None]
+    arms = [line for root in roots for line in arm_lines(root)]
+    for line in (*control_lines(paths), *arms, *calibration_lines(every)):
         print_line(console, line)
     for column in columns.values():
         for line in warning_lines(column):

@@ -22,6 +22,7 @@ from slm_math.report.accuracy import (
     rewards,
     tags,
 )
+from slm_math.report.arms import arms_table
 from slm_math.report.blindness import Controls, blind_plot, blind_table, blind_tag_table
 from slm_math.report.comparing import comparison_table
 from slm_math.report.composition import composition, training_shares
@@ -182,6 +183,7 @@ def sections(
     sections = [
         Section("results", "Results", summaries, folded=metrics),
         Section("comparison", "Comparison", compared),
+        Section("controls", "Control arms", [arms_table(*each) for each in material.arms.items()]),
         Section(
             "blind",
             "Blind control",

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from slm_math.evaluation.blind import blind_folder
+from slm_math.evaluation.controls import Arms, read_arms
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import Summary, read_samples, summarize
 from slm_math.records.eval_folders import (
     RECORDS,
     add_distinct,
+    control_arms,
     evaluation_folders,
     named_runs,
     of_one_run,
@@ -73,6 +75,7 @@ class Material:
     curves: tuple[AccuracyCurve, ...] = ()
     rewards: tuple[RewardCurve, ...] = ()
     shares: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # run -> part -> counts
+    arms: Mapping[str, Arms] = field(default_factory=dict)  # run -> what its control arms say
     notes: tuple[str, ...] = ()  # what is not shown, and why
 
 
@@ -100,6 +103,7 @@ def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
     trainings: list[tuple[str, list[Path]]] = []  # (folder, its evaluations in order)
     rewards: list[RewardCurve] = []
     shares: dict[str, Mapping[str, Any]] = {}
+    arms: dict[str, Arms] = {}
     notes: list[str] = []
     for folder, root in places.items():
         if (root / RECORDS).is_file():
@@ -108,6 +112,8 @@ def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
             evaluated, told = of_one_run(root, evaluated)
             agents += [(folder, *item) for item in evaluation_folders(evaluated[-1]).items()]
             trainings.append((folder, evaluated))
+            if control_arms(root):
+                arms[folder] = read_arms(root)
             curve, reason = reward_curve(root)
             if isinstance(parts := read_run(root).get("shares"), dict):
                 shares[folder] = parts
@@ -125,7 +131,9 @@ def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
         for curve in _accuracy_curves(folder, evaluated, named)
     ]
     runs = _numbered(_with_controls([_read(name, path) for path, name in named.items()]))
-    return Material(tuple(runs), tuple(curves), tuple(rewards), shares=shares, notes=tuple(notes))
+    return Material(
+        tuple(runs), tuple(curves), tuple(rewards), shares=shares, arms=arms, notes=tuple(notes)
+    )
 
 
 def _unique_names(paths: Sequence[tuple[str, ...]]) -> list[str]:
