@@ -36,6 +36,12 @@ class Source:
         """
         raise NotImplementedError
 
+    def twins(self, split: Split) -> list[Task]:
+        """Twins of problems of a split: of the same template with other numbers, in no training
+        data, each with the tag `twin_of`, the id of its problem (see `slm_math.data.twins`).
+        """
+        return []
+
     def readable(self, split: Split) -> tuple[list[Task], list[tuple[str, str]]]:
         """The problems of a split that can be used, and of the others their ids and the reasons."""
         return list(self.tasks(split)), []

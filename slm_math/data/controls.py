@@ -63,6 +63,9 @@ class _OfAnother(Source):
     def parts(self) -> dict[str, Source]:
         return {name: self._of(part) for name, part in self.source.parts().items()}
 
+    def twins(self, split: Split) -> list[Task]:
+        return self.source.twins(split)
+
     def about(self, split: Split) -> str:
         return self.source.about(split)
 
