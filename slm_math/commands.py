@@ -46,6 +46,7 @@ def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> N
     from slm_math.evaluation.plain import cell, path_lines, print_line
     from slm_math.evaluation.runs import named_folders
     from slm_math.evaluation.table import calibration_lines, verdicts_table, warning_lines
+    from slm_math.evaluation.twins import gap_lines
     from slm_math.metrics.summary import Summary, by_tag, read_summary
     from slm_math.records.eval_folders import run_of
     from slm_math.records.files import read_manifest
@@ -86,7 +87,7 @@ def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> N
         console.print(verdicts)
     roots = [root for root in map(run_of, folders.values()) if root is not None]
     arms = [line for root in roots for line in arm_lines(root)]
-    for line in (*control_lines(paths), *arms, *calibration_lines(every)):
+    for line in (*control_lines(paths), *gap_lines(paths), *arms, *calibration_lines(every)):
         print_line(console, line)
     for column in columns.values():
         for line in warning_lines(column):

@@ -39,6 +39,7 @@ LAYERS = [
     {
         "cli",
         "commands",
+        "control_arms",
         "doctor",
         "eval_options",
         "exporting",

@@ -22,6 +22,7 @@ from slm_math.claims.archive import (
 from slm_math.evaluation.blind import BLIND, blind_folder
 from slm_math.evaluation.runs import FinishedEvaluation, named_folders, read_finished
 from slm_math.records.encoding import from_json, json_line
+from slm_math.records.eval_folders import BESIDE
 from slm_math.records.record import Record
 
 _PLACE = re.compile(r"runs/([1-9][0-9]*)/")
@@ -93,7 +94,7 @@ def runs_of(folders: Sequence[str]) -> list[FrozenRun]:
         found = named_folders(folder)
         alone = (Path(folder) / "records.jsonl").is_file()
         for agent, path in found.items():
-            if agent.endswith(BLIND) and not alone:
+            if agent.endswith(BESIDE) and not alone:
                 continue
             if path.resolve() in seen:
                 raise ValueError(f"{path} is named twice: name every run once")

@@ -13,9 +13,8 @@ from slm_math.data.base import Source, Split
 from slm_math.data.checks import check_tasks
 from slm_math.data.files import FileRow, read_rows
 from slm_math.data.identity import question_key
+from slm_math.records.eval_folders import TWIN_OF
 from slm_math.types import Problem, Task
-
-TWIN_OF = "twin_of"  # the tag that has the id of a twin's parent
 
 
 def as_twin(twin: Task, parent: Problem) -> Task:

@@ -17,7 +17,7 @@ from slm_math.evaluation.compare import Comparison, adjusted, compare, shown_p
 from slm_math.evaluation.plain import print_line
 from slm_math.evaluation.runs import FinishedEvaluation, check_grader, read_finished
 from slm_math.records.eval_folders import (
-    BLIND,
+    BESIDE,
     control_arms,
     evaluation_folders,
     of_one_run,
@@ -86,7 +86,7 @@ def read_arms(root: Path) -> Arms:
         if not same:
             notes.append(f"{arm} and the run have no evaluation after equally many batches yet")
         for agent in evaluation_folders(own[same[-1]]) if same else ():
-            if agent.endswith(BLIND) or not (run[same[-1]] / agent).is_dir():
+            if agent.endswith(BESIDE) or not (run[same[-1]] / agent).is_dir():
                 continue
             try:
                 effects.append(_effect(agent, arm, run=run, own=own, stage=same[-1]))

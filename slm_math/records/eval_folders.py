@@ -12,6 +12,9 @@ from slm_math.records.files import read_manifest
 from slm_math.records.run_folder import CONTROLS, TRAINED, read_run
 
 BLIND = ".blind"  # ends the name of an agent's folder that holds its blind control
+TWINS = ".twins"  # that of one that holds the evaluation of the unseen twins
+TWIN_OF = "twin_of"  # the tag of a twin: the id of its problem
+BESIDE = (BLIND, TWINS)  # ends of names of folders that belong to another evaluation
 RECORDS = "records.jsonl"
 LEVELS = 3  # how far below a named folder runs are looked for
 
@@ -57,6 +60,11 @@ def control_arms(root: Path) -> dict[str, Path]:
     """The folders of a training run's control arms by name, in the order in which they began."""
     arms = [path for path in (root / CONTROLS).glob("*") if training_stages(path)]
     return {path.name: path for path in sorted(arms, key=_started)}
+
+
+def beside(folder: Path, end: str) -> Path:
+    """The folder beside an agent's own whose name has this end."""
+    return folder.with_name(folder.name + end)
 
 
 def run_of(stage: Path) -> Path | None:

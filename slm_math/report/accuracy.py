@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from slm_math.metrics.summary import Summary, by_tag
+from slm_math.records.eval_folders import TWIN_OF
 from slm_math.report.drawing import (
     Plot,
     bars,
@@ -61,7 +62,7 @@ def tags(runs: Sequence[AgentRun]) -> list[str]:
     """
     by_tag_name: dict[str, set[str]] = {}
     for run in runs:
-        for tag in run.samples.tags:
+        for tag in (tag for tag in run.samples.tags if tag != TWIN_OF):
             values = by_tag_name.setdefault(tag, set())
             if len(values) <= MOST_VALUES:  # else it is not useful
                 values.update(run.samples.tag_counts(tag))

@@ -28,6 +28,7 @@ from slm_math.report.comparing import comparison_table
 from slm_math.report.composition import composition, training_shares
 from slm_math.report.drawing import Plot, color
 from slm_math.report.load import AgentRun, Material, load
+from slm_math.report.memorized import twins_table
 from slm_math.report.page import Section, page
 from slm_math.report.process import (
     by_round,
@@ -100,8 +101,8 @@ def _report(
 
 
 def with_controls(runs: Sequence[AgentRun]) -> list[AgentRun]:
-    """Runs, each followed by its blind control."""
-    return [each for run in runs for each in (run, run.control) if each is not None]
+    """Runs, each followed by its blind control and its twins."""
+    return [e for run in runs for e in (run, run.control, run.twins) if e is not None]
 
 
 def grouped(runs: Sequence[AgentRun]) -> dict[str, list[AgentRun]]:
@@ -162,6 +163,7 @@ def sections(
     blind = [
         blind_table(runs, controls, titled("Blind control", name)) for name, runs in groups.items()
     ]
+    twins = [twins_table(runs, titled("Unseen twins", name)) for name, runs in groups.items()]
     blind_by_tags = [
         blind_tag_table(runs, controls, tag, titled(f"Blind control by {tag}", name))
         for name, runs in groups.items()
@@ -191,6 +193,7 @@ def sections(
             plots=_each(groups, partial(_blind, controls, places)),
             folded=[table for table in blind_by_tags if table is not None],
         ),
+        Section("twins", "Unseen twins", [table for table in twins if table is not None]),
         Section("training", "Training", trained_on, plots=training),
         Section("accuracy", "Accuracy", plots=accuracy, folded=by_tags),
         Section(
