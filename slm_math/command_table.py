@@ -63,6 +63,10 @@ COMMANDS = {
         "slm_math.evaluation.check_data:check_data",
         "find what is wrong with a data set, such as test problems",
     ),
+    "twins": (
+        "slm_math.synthesis.twins:twins",
+        "make unseen twins of problems, for the memorization gap",
+    ),
     "tag": (
         "slm_math.evaluation.tag:tag",
         "make tags of evaluations: how often each problem is solved",
@@ -112,6 +116,7 @@ EXAMPLES = {
     "claim": "runs/eval/one runs/eval/other -o claim.zip",
     "overlap": "train.jsonl GSM8K:test",
     "check-data": "train.jsonl --against GSM8K:test",
+    "twins": "problems.jsonl -o twins.jsonl",
     "tag": "runs/eval --out tags.jsonl",
     "build-data": "drafts runs/eval --out data/drafts",
     "sandbox": "--port 8040",
@@ -125,7 +130,7 @@ GROUPS = {
     "train": ("plan", "fit", "watch", "validate", "test", "predict"),
     "evaluate": (*("power", "eval", "grade", "results", "compare", "report", "claim", "convert"),),
     "use a model": ("solve", "serve-agent", "export", "check-export"),
-    "make and check data": ("generate-cot", "build-data", "tag", "check-data", "overlap"),
+    "make and check data": ("generate-cot", "build-data", "twins", "tag", "check-data", "overlap"),
     "set up": ("configs", "download", "doctor", "sandbox", "completion"),
 }
 FIRST = {
@@ -154,6 +159,7 @@ POSITIONAL = {
     "convert": "evaluation",
     "overlap": "train test",
     "check-data": "source",
+    "twins": "file",
     "tag": "evaluations*",
     "build-data": "kind folders*",
 }
@@ -169,6 +175,7 @@ FLAGS = {
 # command -> the options that take all values that follow
 LISTS = {
     "check-data": ("--against", "--split"),
+    "twins": ("--against",),
     "build-data": ("--pass_rate",),
     "power": ("--pilot",),
     "solve": ("--image",),

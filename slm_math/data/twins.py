@@ -11,7 +11,7 @@ from pathlib import Path
 from slm_math.answers import grade_answer
 from slm_math.data.base import Source, Split
 from slm_math.data.checks import check_tasks
-from slm_math.data.files import FileRow, read_rows
+from slm_math.data.files import read_rows
 from slm_math.data.identity import question_key
 from slm_math.records.eval_folders import TWIN_OF
 from slm_math.types import Problem, Task
@@ -72,18 +72,11 @@ def _of_file(file: Path, tasks: Sequence[Task]) -> dict[str, Task]:
         raise FileNotFoundError(
             f"twins: {file} does not exist: slm-math twins FILE -o OUT makes it"
         )
+    by_id = {task.problem.id: task for task in tasks}
     found = {}
     for row in read_rows(file):
-        twin, parent = read_twin(row)
-        for id in ids.get(question_key(Problem("", parent)), ()):
-            found[id] = twin
+        for id in ids.get(question_key(Problem("", row.text("parent"))), ()):
+            parent = by_id[id]  # whose rules it is graded by
+            problem = replace(parent.problem, text=row.text("problem"))
+            found[id] = replace(parent, problem=problem, gold=row.text("answer"), solution=None)
     return found
-
-
-def read_twin(row: FileRow) -> tuple[Task, str]:
-    """The twin of a row that `slm-math twins` wrote, and its parent's text."""
-    kind = "math" if row.fields.get("answer_type") is None else row.text("answer_type")
-    problem = Problem("", row.text("problem"), kind)  # type: ignore[arg-type]
-    return Task(problem, row.text("answer"), tolerance=row.fields.get("tolerance")), row.text(
-        "parent"
-    )
