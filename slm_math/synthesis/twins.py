@@ -27,7 +27,7 @@ from slm_math.synthesis.swapped import Shared, exchanged, shared_numbers
 from slm_math.types import Problem, Run, RunPython, Task
 
 PROGRAM = ("program", "code", "python")  # fields of a row
-ROUNDS, TRIES = 4, 12  # twins that are tried of each problem: so many at once, so many times
+ROUNDS, TRIES = 8, 12  # twins that are tried of each problem: so many at once, so many times
 
 
 @dataclass(frozen=True)
