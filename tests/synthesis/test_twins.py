@@ -1,4 +1,4 @@
-"""Twins of one's own problems: numbers that problem and program share, and what the program says."""
+"""Twins of one's own problems: numbers that problem and program share, and what it prints."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ ROWS = [
     {"id": "e", "problem": "Eva has 7 pens.", "answer": "x + 1", "program": "print(7)"},
     {"id": "f", "problem": "Fay has 7 pens.", "answer": "7", "program": ""},
     {"id": "g", "problem": "Gus has 7 pens.", "answer": "7", "program": "print(7 - 7 + 7)"},
-    {"id": "h", "problem": "Hal has 29 pens.", "answer": "29", "program": "x = 29\nprint(29 if x else 0)"},
+    {"id": "h", "problem": "Hal has 29 pens.", "answer": "29",
+     "program": "x = 29\nprint(29 if x else 0)"},
 ]  # fmt: skip
 
 
