@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +73,17 @@ def memorization_gap(
             raise ValueError(f"{twin.id} is the twin of no problem of the evaluation ({parent})")
         rows.append(row)
         places.append(first[parent])
-    renamed = Samples.of(Renamed(others.records, rows, every.records, places))
+    renamed = Samples.of(_AsParents(others.records, rows, every.records, places))
     twinned = every.also_in(renamed)
     [comparison] = compare({"twins": renamed, "problems": every.where(twinned)})
     return Gap(comparison, len(np.unique(every.problems[~twinned])))
+
+
+class _AsParents(Renamed):
+    """Records of twins as records of their problems, also if these show other images."""
+
+    def _renamed(self, own: Record, model: Record) -> Record:
+        return replace(super()._renamed(own, model), images=model.images, draft=model.draft)
 
 
 def read_gap(folder: Path) -> Gap | None:

@@ -4,6 +4,7 @@ did not.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from slm_math.agents import SingleShot
 from slm_math.engines.planted import PlantedSolver
 from slm_math.evaluation.twins import gap_lines, memorization_gap, read_gap
 from slm_math.records.files import read_records
-from slm_math.records.record import Record
+from slm_math.records.record import Record, RecordedImage
 from slm_math.types import Problem, Sampling, Task
 
 TASKS = [Task(Problem(f"p/{n}", f"What is {n} + 7?"), str(n + 7)) for n in range(300)]
@@ -66,6 +67,16 @@ def test_the_gap_is_paired_by_the_problem_of_a_twin(tmp_path: Path) -> None:
     [half] = [memorization_gap(problems, twins[:100])]
     assert (half.comparison.problems, half.untwinned) == (100, 200)
     assert "(without a twin: 200)" in half.shown()
+
+
+def test_twins_may_show_other_images(tmp_path: Path) -> None:
+    problems, twins = evaluated(tmp_path, PlantedSolver([*TASKS, *TWINS], 0.4))
+    plain = memorization_gap(problems, twins)
+    shown = [
+        [replace(one, images=(RecordedImage("a.png", f"{one.id} {side}"),)) for one in some]
+        for side, some in (("problem", problems), ("twin", twins))
+    ]
+    assert memorization_gap(*shown) == plain
 
 
 def test_folders_side_by_side_are_read(tmp_path: Path) -> None:
