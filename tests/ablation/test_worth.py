@@ -1,0 +1,85 @@
+"""An ablation says what was planted: the worth of a verifier, and of one that is worth nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ablation.planted import ablated, evaluated, tasks
+
+from slm_math.engines.planted import PlantedPair
+
+WORTHLESS = {"accuracy": 0.5, "recognizes": (0.4, 0.6), "repaired": (0.5, 0.5)}
+USEFUL = {"accuracy": 0.5, "recognizes": (0.9, 0.9), "repaired": (0.8, 0.4)}
+
+
+def pair(n: int, planted: dict, run: int = 0) -> PlantedPair:
+    return PlantedPair(tasks(n), **planted, run=run)
+
+
+def test_the_planted_worth_is_that_of_the_formula() -> None:
+    # right at once and recognized, or sent back and repaired: 0.45 + 0.05 x 0.8 + 0.45 x 0.8
+    assert pair(1, USEFUL).ends_right == pytest.approx((0.85, 0.4))
+    assert pair(1, WORTHLESS).ends_right == pytest.approx((0.5, 0.5))
+
+
+def test_a_verifier_is_worth_what_was_planted(tmp_path: Path) -> None:
+    engine = pair(150, USEFUL)
+    run = evaluated(tmp_path, engine, 150)
+    found = ablated(run, engine)["left out"]
+    assert found.n == 150
+    assert found.low < 0.45 < found.high
+    assert found.comparison.accuracy[0] == pytest.approx(0.4, abs=0.13)
+    assert found.comparison.difference == pytest.approx(found.difference)
+
+
+def test_a_verifier_of_no_worth_is_worth_nothing(tmp_path: Path) -> None:
+    engine = pair(150, WORTHLESS)
+    found = ablated(evaluated(tmp_path, engine, 150), engine)["left out"]
+    assert found.low < 0 < found.high
+    assert found.comparison.p > 0.05
+
+
+def test_draws_of_the_verifier_change_as_many_outcomes_as_planted(tmp_path: Path) -> None:
+    """A right draft stays right if it is accepted (0.9), else it is repaired with 0.8; a wrong one
+    is accepted with 0.1. Another verdict of the same kind leaves all as it was, since the draws
+    that follow are the same: right drafts differ if one of two verdicts sends them back, and that
+    goes wrong (2 x 0.9 x 0.1 x 0.2), wrong ones likewise if it is repaired (2 x 0.9 x 0.1 x 0.8).
+    """
+    engine = pair(150, USEFUL)
+    run = evaluated(tmp_path, engine, 150)
+    found = ablated(run, engine, draws=4)["drawn again"]
+    expected = 0.5 * 0.036 + 0.5 * 0.144
+    assert found.reruns == 600
+    assert found.changed_low < expected < found.changed_high
+    assert found.low < 0 < found.high  # a recorded turn is itself a draw
+
+
+def test_a_redraw_that_says_the_same_ends_the_same(tmp_path: Path) -> None:
+    planted = {"accuracy": 0.5, "recognizes": (1.0, 1.0), "repaired": (0.8, 0.4)}
+    engine = pair(60, planted)
+    found = ablated(evaluated(tmp_path, engine, 60), engine, draws=3)["drawn again"]
+    assert found.changed == 0
+    assert found.difference == 0
+
+
+def test_of_several_samples_each_has_its_own_draws(tmp_path: Path) -> None:
+    engine = pair(40, USEFUL)
+    run = evaluated(tmp_path, engine, 40, samples=3)
+    found = ablated(run, engine, draws=2)
+    assert found["left out"].n == 120
+    assert found["left out"].problems == 40
+    assert found["drawn again"].reruns == 240
+
+
+@pytest.mark.slow
+def test_intervals_of_the_worth_hold_what_was_planted(tmp_path: Path) -> None:
+    held = {"useful": 0, "worthless": 0}
+    for run in range(150):
+        for name, planted in (("useful", USEFUL), ("worthless", WORTHLESS)):
+            engine = pair(60, planted, run)
+            folder = tmp_path / f"{name}-{run}"
+            found = ablated(evaluated(folder, engine, 60), engine)["left out"]
+            held[name] += found.low <= (0.45 if name == "useful" else 0.0) <= found.high
+    # 150 of 95 %: below 135 with a probability of 0.2 %
+    assert min(held.values()) >= 135, held
