@@ -23,7 +23,7 @@ ENGINES = ("CheckpointEngine", "VLLMEngine", "VLLMServers")  # those whose `path
 ENDPOINTS = ("OpenAIEngine", "OpenAIBatches")  # those that have their `model` elsewhere
 
 
-def results(folders: Sequence[str], by: str | None = None) -> None:
+def results(folders: Sequence[str], by: str | None = None, filter: str | None = None) -> None:
     """Prints the results of evaluations side by side: one column per folder, one row per agent.
 
     Args:
@@ -31,11 +31,13 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
             `eval/<epoch>` folders of them, or a folder that holds several of these; or files of
             completions, as `grade` reads them.
         by: also break the results down by this tag of the problems.
+        filter: of files of lm-eval, the filter whose rows count (strict-match): what it left of the
+            replies is graded.
     """
     from slm_math.grading.opened import evaluations_of
 
     console = Console()
-    with evaluations_of(folders, console) as paths:
+    with evaluations_of(folders, console, filter=filter) as paths:
         _results(paths, by, console)
 
 
@@ -109,6 +111,7 @@ def grade_file(
     golds: str | None = None,
     records: str | None = None,
     disagreements: int = 5,
+    filter: str | None = None,
 ) -> None:
     """Grades the saved completions of a file, and writes the verdicts beside it: `slm-math grade
     FILE`.
@@ -159,6 +162,8 @@ def grade_file(
             by id, or else by the text of the problem.
         records: folder for records, as eval writes them, for results, compare and report.
         disagreements: how many samples to show on which the rows' own verdict and ours differ.
+        filter: of a file of lm-eval, the filter whose rows count (strict-match): what it left of
+            the replies is graded (or the replies themselves, with --completion resps).
     """
     from slm_math.foreign.joining import Golds
     from slm_math.grading.fields import Fields
@@ -178,6 +183,7 @@ def grade_file(
         last_number=last_number,
         format=format,
         second_opinion=second_opinion,
+        filter=filter,
     )
     if bool(file) == bool(explain):
         raise ValueError(

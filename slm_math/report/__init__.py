@@ -13,6 +13,7 @@ def report(
     plots: str | None = None,
     transcripts: int = 300,
     image_mb: float = 20.0,
+    filter: str | None = None,
 ) -> None:
     """Writes one HTML file about evaluations, with their transcripts; the page loads nothing from
     elsewhere.
@@ -26,10 +27,12 @@ def report(
         plots: folder for every figure as PNG and SVG, and for summary.md and summary.tex.
         transcripts: the most transcripts of each agent in the page, which says which ones it has.
         image_mb: the most MB that thumbnails of images take in the page; 0 shows none.
+        filter: of files of lm-eval, the filter whose rows count (strict-match): what it left of the
+            replies is graded.
     """
     from slm_math.report.assemble import report as write
 
-    file = write(folders, out, plots, transcripts=transcripts, image_mb=image_mb)
+    file = write(folders, out, plots, transcripts=transcripts, image_mb=image_mb, filter=filter)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     if plots is not None:
         print(f"{plots}: figures, summary.md, summary.tex")

@@ -49,7 +49,13 @@ from slm_math.report.transcripts import browser
 
 
 def report(
-    folders: Sequence[str], out: str, plots: str | None, transcripts: int, image_mb: float
+    folders: Sequence[str],
+    out: str,
+    plots: str | None,
+    transcripts: int,
+    image_mb: float,
+    *,
+    filter: str | None = None,
 ) -> Path:
     """Writes the report of `folders` to the file `out`, and figures and tables to the folder
     `plots`.
@@ -59,7 +65,7 @@ def report(
         raise ValueError(f"transcripts must be 0 or more, got {transcripts}")
     if Path(out).is_dir():
         raise ValueError(f"{out} is a folder: name a file, such as {Path(out) / 'report.html'}")
-    with evaluations_of(folders, Console(), whole_runs=True) as paths:
+    with evaluations_of(folders, Console(), whole_runs=True, filter=filter) as paths:
         return _report(load(paths), out, plots, transcripts=transcripts, image_mb=image_mb)
 
 
