@@ -33,7 +33,8 @@ def test_the_answer_is_that_of_the_whole_vote(k: int) -> None:
                     asked += not is_note
                 requests = workflow.send(results)
         except StopIteration as end:
-            assert end.value == winner(list(answers)), answers
+            answer = end.value
+        assert answer == winner(list(answers)), answers
         assert asked <= k
         votes = [answer for answer in answers[:asked] if answer]
         if asked < k:  # nothing that may follow changes it
