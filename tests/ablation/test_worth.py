@@ -89,13 +89,12 @@ def test_intervals_of_the_worth_hold_what_was_planted(
     run = evaluated(tmp_path, engine, size * n)
     reruns = Reruns.of(run, SolverVerifier(rounds=2, runs=0), NamedTurn.of("verifier"))
     arm = reruns.arm(tmp_path / "arm", executors(engine))
+    before, after = ({one.id: one for one in each.records} for each in (run.samples, arm))
     held = 0
     for part in range(n):
-        ids = {f"p/{i}" for i in range(part * size, (part + 1) * size)}
-        some = [Samples.of([one for one in every.records if one.id in ids]) for every in
-                (run.samples, arm)]  # fmt: skip
-        reached = [key for own in reruns.reached if (key := own.record.key)[0] in ids]
-        found = worth("run", some[0], "arm", some[1], reached=reached)
+        ids = [f"p/{i}" for i in range(part * size, (part + 1) * size)]
+        some = [Samples.of([each[id] for id in ids]) for each in (before, after)]
+        found = worth("run", some[0], "arm", some[1], reached=[(id, 0) for id in ids])
         held += found.low <= true <= found.high
     # of 95 %: fewer than 135 with a probability of 0.4 %, more than 149 with one of 0.4 %
     assert 135 <= held <= 149
