@@ -7,6 +7,7 @@ from slm_math.rewards.base import Reward, check, replies_of, rewarded
 from slm_math.rewards.credits import Credit, turn_factors
 from slm_math.rewards.scores import Scores, part_names, score, total
 from slm_math.rewards.work import CodeAgrees, CodeRan, VerifierApproval, VerifierDecision
+from slm_math.rewards.worth import TurnWorth
 
 __all__ = [
     "AsksJudge",
@@ -24,6 +25,7 @@ __all__ = [
     "Reward",
     "Scores",
     "SelectorChoice",
+    "TurnWorth",
     "VerifierApproval",
     "VerifierDecision",
     "check",
