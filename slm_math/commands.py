@@ -62,11 +62,13 @@ def _over_cost(folders: Mapping[str, Path], prompt_weight: float, console: Conso
     from slm_math.evaluation.plain import print_line
     from slm_math.evaluation.runs import check_grader, named_folders, read_finished
 
-    places = {
-        name if len(folders) == 1 else f"{folder.rstrip('/')}/{name}": path
+    found = [
+        (folder.rstrip("/"), name, path)
         for folder, place in folders.items()
         for name, path in named_folders(folder, place).items()
-    }
+    ]
+    short = len({name for _, name, _ in found}) == len(found)
+    places = {name if short else f"{folder}/{name}": path for folder, name, path in found}
     runs = {name: read_finished(name, path) for name, path in places.items()}
     check_grader(list(runs.values()))
     table, lines = costs_table({n: one.samples for n, one in runs.items()}, prompt_weight)

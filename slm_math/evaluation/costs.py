@@ -92,13 +92,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class AtEqualCost:
-    """A point of a curve against the baseline at the same budget: `difference` of accuracies, its
-    95 % interval and p (Student's t over problems), also corrected for all points (Holm); None
-    where the baseline cannot do with so few tokens.
+    """An agent and the baseline with the same budget, in tokens of a problem.
+
+    `point` is the agent's own, if the budget is its cost. `difference` of accuracies, with its 95 %
+    interval and p (Student's t over problems), also corrected for all rows (Holm); `baseline` is
+    None where the baseline cannot do with so few tokens.
     """
 
     name: str
-    point: Spending
+    budget: float
+    accuracy: float
+    point: Spending | None = None
     baseline: float | None = None
     difference: float = 0.0
     low: float = 0.0
@@ -107,8 +111,11 @@ class AtEqualCost:
     p_adjusted: float = 1.0
 
     @property
-    def is_worth_it(self) -> bool:
-        return self.baseline is not None and self.difference > 0 and self.p_adjusted < 0.05
+    def better(self) -> int:
+        """1 where the agent is shown to be better, -1 where the baseline is, else 0."""
+        if self.baseline is None or self.p_adjusted >= 0.05:
+            return 0
+        return 1 if self.difference > 0 else -1
 
 
 def curves(runs: Mapping[str, Samples], prompt_weight: float = 0.0) -> list[Curve]:
@@ -143,9 +150,11 @@ def _curve(
     table = np.array([_problem(samples, some, right, tokens, sizes=sizes) for some in groups])
     table = table[baseline.places_in(own)]  # (P, votes, 2), in the order of the baseline
     units = baseline.units
-    points = []
+    points: list[Spending] = []
     for column, votes in enumerate(sizes):
         shares = table[:, column, 0]
+        if points and np.array_equal(points[-1].right, shares):
+            continue  # such as of equal samples: a vote changes nothing
         low, high = interval_of_means(shares, units)
         points.append(Spending(votes, shares, table[:, column, 1], low=low, high=high))
     return Curve(name, tuple(points), units)
@@ -206,22 +215,30 @@ def _vote(
 
 
 def at_equal_cost(found: Sequence[Curve]) -> list[AtEqualCost]:
-    """Every point of every curve but the first one, which is the baseline, at the cost of the
-    point.
+    """Every curve but the first one, which is the baseline, at the costs of its own points and of
+    the baseline's that it can do with, in order.
     """
     baseline, *others = found
-    rows = [_against(baseline, one, point) for one in others for point in one.points]
+    rows = []
+    for one in others:
+        first = one.points[0].cost
+        budgets = [*one.points, *(own for own in baseline.points if own.cost > first)]
+        budgets.sort(key=lambda point: point.cost)
+        rows += [_against(baseline, one, budget) for budget in budgets]
     compared = [n for n, row in enumerate(rows) if row.baseline is not None]
     for n, p in zip(compared, holm([rows[n].p for n in compared])):
         rows[n] = replace(rows[n], p_adjusted=p)
     return rows
 
 
-def _against(baseline: Curve, one: Curve, point: Spending) -> AtEqualCost:
-    values = baseline.at(point.tokens)
+def _against(baseline: Curve, one: Curve, budget: Spending) -> AtEqualCost:
+    own, values = one.at(budget.tokens), baseline.at(budget.tokens)
+    assert own is not None  # budgets below its first point are none
+    point = budget if any(budget is each for each in one.points) else None
+    row = AtEqualCost(one.name, budget.cost, float(own.mean()), point)
     if values is None:
-        return AtEqualCost(one.name, point)
-    differences = point.right - values
+        return row
+    differences = own - values
     units, numbers = in_order(one.units)
     if len(units) < len(differences):
         order, starts = grouped(numbers)
@@ -232,4 +249,6 @@ def _against(baseline: Curve, one: Curve, point: Spending) -> AtEqualCost:
         (low, high), error = spread_interval(listed), spread_error(listed)
     mean = float(differences.mean())
     p = 1 - t_inside(abs(mean) / error, len(units) - 1) if error else float(mean == 0)
-    return AtEqualCost(one.name, point, float(values.mean()), mean, low=low, high=high, p=p)
+    return replace(
+        row, baseline=float(values.mean()), difference=mean, low=low, high=high, p=p, p_adjusted=p
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from rich import box
 from rich.table import Table
 
 from slm_math.evaluation.compare import shown_difference, shown_p
@@ -11,7 +12,7 @@ from slm_math.evaluation.costs import AtEqualCost, Curve, Spending, at_equal_cos
 from slm_math.evaluation.plain import cell, plain
 from slm_math.metrics.columns import Samples
 
-TITLES = ("agent", "votes", "tokens", "accuracy in %", "at equal cost", "p (Holm)")
+TITLES = ("agent", "tokens", "votes", "accuracy in %", "at equal cost", "p (Holm)")
 
 
 def costs_table(runs: Mapping[str, Samples], prompt_weight: float = 0.0) -> tuple[Table, list[str]]:
@@ -22,62 +23,78 @@ def costs_table(runs: Mapping[str, Samples], prompt_weight: float = 0.0) -> tupl
     rows = at_equal_cost(found)
     n = len(found[0].units)
     title = f"accuracy against tokens, {n} problems, 95 % intervals"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column(TITLES[0], overflow="fold")
     for heading in TITLES[1:]:
-        table.add_column(heading, justify="right", no_wrap=heading != TITLES[-1])
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in cost_rows(found, rows):
         table.add_row(cell(row[0], 200), *row[1:])
     return table, [*cost_lines(found, rows), *cost_notes(found, prompt_weight)]
 
 
 def cost_rows(found: Sequence[Curve], rows: Sequence[AtEqualCost]) -> Iterator[tuple[str, ...]]:
-    """The cells of every point, those of the baseline first."""
+    """The cells of the baseline's points, and of every other agent at equal cost; the name of an
+    agent stands in its first row.
+    """
+    name = ""
     for point in found[0].points:
-        yield (found[0].name, *_point(point), "baseline", "")
+        own = found[0].name if not name else ""
+        name = found[0].name
+        yield own, f"{point.cost:.0f}", *_point(point), "baseline", ""
     for row in rows:
         against, p = "too few tokens", ""
         if row.baseline is not None:
             against = shown_difference(row.difference, row.low, row.high)
             p = shown_p(row.p_adjusted)
-        yield row.name, *_point(row.point), against, p
+        own = row.name if row.name != name else ""
+        name = row.name
+        cells = ("", f"{100 * row.accuracy:.1f}") if row.point is None else _point(row.point)
+        yield own, f"{row.budget:.0f}", *cells, against, p
 
 
-def _point(point: Spending) -> tuple[str, str, str]:
+def _point(point: Spending) -> tuple[str, str]:
     ends = f"[{100 * point.low:.1f}, {100 * point.high:.1f}]"
-    votes = str(point.votes) if point.votes > 1 else "-"
-    return votes, f"{point.cost:.0f}", f"{100 * point.accuracy:.1f} {ends}"
+    return str(point.votes) if point.votes > 1 else "-", f"{100 * point.accuracy:.1f} {ends}"
 
 
 def cost_lines(found: Sequence[Curve], rows: Sequence[AtEqualCost]) -> list[str]:
     """From how many tokens on each agent is worth them, a line each."""
-    return [_worth_line(one.name, [row for row in rows if row.name == one.name], found[0].name)
-            for one in found[1:]]  # fmt: skip
+    baseline = plain(found[0].name, 200)
+    return [
+        f"{plain(one.name, 200)} {_worth([row for row in rows if row.name == one.name], baseline)}"
+        for one in found[1:]
+    ]
 
 
-def _worth_line(name: str, rows: Sequence[AtEqualCost], baseline: str) -> str:
-    name, baseline = plain(name, 200), plain(baseline, 200)
-    better = [row for row in rows if row.is_worth_it]
-    if better:
-        first = better[0]
+def _worth(rows: Sequence[AtEqualCost], baseline: str) -> str:
+    better = [row.better for row in rows]
+    if 1 in better:
+        begins = better.index(1)
+        ends = next((n for n in range(begins, len(rows)) if better[n] != 1), len(rows))
+        first, last = rows[begins], rows[ends - 1]
         difference = shown_difference(first.difference, first.low, first.high)
+        where = f"from {first.budget:.0f} a problem on"
+        if ends < len(rows):
+            to = f" to {last.budget:.0f}" if last is not first else ""
+            beyond = f"{rows[ends].budget:.0f}"
+            where = f"at {first.budget:.0f}{to} a problem, and not shown to be at {beyond}"
+        return f"is worth its tokens {where}: {difference} points against {baseline}"
+    if -1 in better:
+        row = rows[better.index(-1)]
+        difference = shown_difference(row.difference, row.low, row.high)
         return (
-            f"{name} is worth its tokens from {first.point.cost:.0f} a problem on: {difference} "
-            f"points against {baseline} at equal cost"
+            f"is worse than {baseline} for {row.budget:.0f} tokens a problem: {difference} points"
         )
-    cheaper = [row for row in rows if row.baseline is None]
-    if cheaper:
-        return (
-            f"{name} costs {cheaper[0].point.cost:.0f} tokens a problem, which is less than any "
-            f"answer of {baseline}: {100 * cheaper[0].point.accuracy:.1f} % are right"
-        )
-    return f"{name} is not shown to be worth its tokens against {baseline}, at no cost"
+    return f"is not shown to be worth its tokens against {baseline}, at any cost"
 
 
 def cost_notes(found: Sequence[Curve], prompt_weight: float) -> list[str]:
     """What the numbers do not show."""
     counted = f" and {prompt_weight:g} x the tokens of prompts" if prompt_weight else ""
     notes = [
+        f"where votes has nothing, the budget is that of a point of {plain(found[0].name, 200)}"
+    ] * any(len(one.points) > 1 for one in found[:1])
+    notes += [
         f"tokens: sampled ones{counted}, mean of a problem; a vote ends once it is decided "
         "(MajorityVote.stop)"
     ]

@@ -81,7 +81,7 @@ def test_agents_stand_beside_each_other_at_equal_cost(tmp_path: Path) -> None:
     write(tmp_path / "out" / "b", [record(i, i < 6, turn(tokens=20)) for i in range(8)])
     found = curves_of(load([str(tmp_path / "out")]).runs)
     table = cost_table(found, "At equal cost")
-    assert [row[:3] for row in table.rows] == [("a", "-", "10"), ("b", "-", "20")]
+    assert [row[:3] for row in table.rows] == [("a", "10", "-"), ("b", "20", "-")]
     assert table.rows[1][4].startswith("+50.0 [")
     assert by_cost(found, {"a": 0, "b": 1}, "x").caption.endswith(
         "a 25.0 % for 10; b 75.0 % for 20 (n = 8)."
