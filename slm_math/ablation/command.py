@@ -182,11 +182,12 @@ def show(
         table.add_row(name, share, own.shown_difference(), shown_p(own.p))
     console.print(table)
     for name, one in found.items():
-        for line in (_worth_line, _changed_line)[name == AGAIN :]:
-            print_line(console, line(name, one))
+        if one.n < len(run.samples) and name == LEFT_OUT:
+            print_line(console, _worth_line(one))
+        print_line(console, _changed_line(name, one))
 
 
-def _worth_line(name: str, one: Worth) -> str:
+def _worth_line(one: Worth) -> str:
     difference = shown_difference(one.difference, one.low, one.high)
     return (
         f"where there is this turn, it is worth {difference} points, n = {one.n} workflows of "
