@@ -24,7 +24,8 @@ def curves_of(runs: Sequence[AgentRun]) -> list[Curve]:
 def cost_table(found: Sequence[Curve], title: str) -> Table:
     """Every agent, with votes of its samples, against the first one at equal cost."""
     rows = at_equal_cost(found)
-    note = ". ".join((*cost_lines(found, rows), *cost_notes(found, 0.0)))
+    notes = (f"{note[:1].upper()}{note[1:]}" for note in cost_notes(found, 0.0))
+    note = ". ".join((*cost_lines(found, rows), *notes))
     return Table(title, TITLES, tuple(cost_rows(found, rows)), f"{note}.")
 
 

@@ -1,4 +1,4 @@
-"""Credit by sampled continuations in a step of training: the policy itself goes on from each turn."""
+"""Credit by sampled continuations in a step of training: the policy goes on from each turn."""
 
 from __future__ import annotations
 
