@@ -20,7 +20,7 @@ class TurnWorth(Reward):
 
     With V_j the share of right answers over `draws` continuations from the first j replies of a
     trace (V of all replies is its own outcome), turn j is worth V_j - V_(j-1), as in VinePPO
-    (Kazemnejad et al. 2024, arXiv:2410.01679, eq. 6). A positive advantage goes to turns of
+    (Kazemnejad et al. 2024, arXiv:2410.01679). A positive advantage goes to turns of
     positive worth, a negative one to turns of negative worth, in proportion; what it sums to stays
     as it is. It takes up to 2 x draws workflows for every turn of the role.
 
