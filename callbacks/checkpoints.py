@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from slm_math.callbacks.run_root import begin_run
+from slm_math.callbacks.run_root import begin_run, most
 from slm_math.checkpoint_files import remove_unfinished
 from slm_math.records.run_lock import lock_run, sign_lock, unlock_run
 from slm_math.stopping import Stopped, say, stopping
@@ -169,9 +168,3 @@ class Checkpoints(ModelCheckpoint):
         stopping.reset()
         if trainer.state.fn == "fit" and trainer.is_global_zero:
             unlock_run(Path(trainer.default_root_dir))
-
-
-def most(trainer: L.Trainer, values: list[Any]) -> list[int]:
-    """The largest of each value over all ranks."""
-    tensor = torch.tensor([int(value) for value in values], device=trainer.strategy.root_device)
-    return trainer.strategy.reduce(tensor, reduce_op="max").tolist()
