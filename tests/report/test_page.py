@@ -101,7 +101,7 @@ def test_every_figure_has_a_caption(tmp_path: Path) -> None:
     )
     for title in ("Accuracy", "Accuracy by level", "Accuracy by subject", "Accuracy by round",
     "First draft and answer",
-                  "Verifier: mine", "Calibration of votes", "Accuracy at a cost", "Tokens", "Seconds",
+                  "Verifier: mine", "Calibration of votes", "Accuracy at a cost", "Tokens",
                   "Data"):  # fmt: skip
         assert f"<h3>{title}</h3>" in page
     assert page.count('<svg class="plot"') == page.count('role="img"') == 12
