@@ -66,8 +66,9 @@ def comparison_table(runs: Sequence[AgentRun], title: str) -> Table:
 
 
 def seeds_tables(runs: Sequence[AgentRun], name: str) -> list[Table]:
-    """For every agent its runs over seeds: of the baseline, and as many of the method. If they
-    cannot be compared, the table has no rows, and its note says why.
+    """For every agent its runs over seeds: of the baseline, and as many of the method. Where an
+    agent has too few of them, the method is another agent, and all runs are compared. If they
+    cannot be, the table has no rows, and its note says why.
     """
     from slm_math.evaluation.compare import shown_difference, shown_p
     from slm_math.evaluation.seeds import compare_seeds, levels, pairs_of
@@ -75,6 +76,8 @@ def seeds_tables(runs: Sequence[AgentRun], name: str) -> list[Table]:
     agents: dict[str, list[AgentRun]] = {}
     for run in runs:
         agents.setdefault(run.folder.resolve().name, []).append(run)
+    if any(len(own) < 4 for own in agents.values()):
+        agents = {", ".join(agents): list(runs)}
     tables = []
     for agent, own in agents.items():
         title, columns = f"Over seeds: {agent}, {name}", ("what", "seeds", "n", "points", "p")

@@ -69,6 +69,15 @@ def test_runs_over_seeds_are_about_the_method(tmp_path: Path) -> None:
     assert table.rows[1][3] == "+37.5 [-100.0, 100.0]"
 
 
+def test_a_method_may_be_another_agent(tmp_path: Path) -> None:
+    counts = {"0/old": 2, "1/old": 3, "0/new": 4, "1/new": 7}
+    for name, right in counts.items():
+        write(tmp_path / name, [record(i, i < right) for i in range(8)])
+    [table] = seeds_tables(load([str(tmp_path / name) for name in counts]).runs, "made")
+    assert table.title == "Over seeds: old, new, made"
+    assert all(row[3].startswith("+37.5 [") for row in table.rows)
+
+
 def test_an_odd_number_of_runs_is_no_pairs_of_seeds(tmp_path: Path) -> None:
     [table] = over_seeds(tmp_path, {"a": 2, "b": 3, "c": 4})
     assert table.rows == ()
