@@ -35,6 +35,10 @@ COMMANDS = {
         "slm_math.evaluation.compare_table:compare_runs",
         "compare evaluations problem by problem, paired",
     ),
+    "ablate": (
+        "slm_math.ablation.command:ablate",
+        "what a turn was worth: run it again without, or another one",
+    ),
     "power": (
         "slm_math.evaluation.power_lines:power",
         "how many problems and samples a comparison needs",
@@ -109,6 +113,7 @@ EXAMPLES = {
     "grade": "completions.jsonl",
     "results": "runs/eval",
     "compare": "runs/eval/single_shot runs/eval/code_feedback",
+    "ablate": "runs/eval/solver_verifier --turn verifier",
     "report": "runs/sft-lora",
     "watch": "runs/sft-lora",
     "convert": "runs/eval/single_shot --to lm-eval --out samples.jsonl",
@@ -128,7 +133,9 @@ EXAMPLES = {
 # the commands as the help shows them; one that is in no group is under the last heading
 GROUPS = {
     "train": ("plan", "fit", "watch", "validate", "test", "predict"),
-    "evaluate": (*("power", "eval", "grade", "results", "compare", "report", "claim", "convert"),),
+    "evaluate": (
+        *("power", "eval", "grade", "results", "compare", "ablate", "report", "claim", "convert"),
+    ),
     "use a model": ("solve", "serve-agent", "export", "check-export"),
     "make and check data": ("generate-cot", "build-data", "twins", "tag", "check-data", "overlap"),
     "set up": ("configs", "download", "doctor", "sandbox", "completion"),
@@ -153,6 +160,7 @@ POSITIONAL = {
     "grade": "file",
     "results": "folders*",
     "compare": "folders*",
+    "ablate": "run",
     "claim": "folders*",
     "report": "folders*",
     "watch": "run",

@@ -35,7 +35,7 @@ LAYERS = [
         *("early_paths", "shipped", "command_table", "named_classes"),
         *("option_names", "settings", "completing"),
     },
-    {"exports"},
+    {"exports", "ablation"},
     {
         "cli",
         "commands",

@@ -128,7 +128,10 @@ class Live:
             if not self._is_due(name) and done < total:
                 return
             rate = f"{tokens / max(time.monotonic() - start, 1e-9):.0f} tokens/s"
-            known = {correct / n: times for (n, correct), times in shares.items() if times}
+            known: Counter[float] = Counter()
+            for (n, correct), times in shares.items():
+                if times:
+                    known[correct / n] += times  # one of one, and two of two
             low, high = interval(list(known), done, list(known.values()))
             self.show(
                 name,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from slm_math.evaluation.costs import Curve
 from slm_math.grading.opened import evaluations_of
 from slm_math.ranges import check_number
 from slm_math.report.accuracy import (
@@ -24,8 +25,9 @@ from slm_math.report.accuracy import (
 )
 from slm_math.report.arms import arms_table
 from slm_math.report.blindness import Controls, blind_plot, blind_table, blind_tag_table
-from slm_math.report.comparing import comparison_table
+from slm_math.report.comparing import comparison_table, seeds_tables
 from slm_math.report.composition import composition, training_shares
+from slm_math.report.costs import by_cost, cost_table, curves_of
 from slm_math.report.drawing import Plot, color
 from slm_math.report.load import AgentRun, Material, load
 from slm_math.report.memorized import twins_table
@@ -51,7 +53,14 @@ from slm_math.report.transcripts import browser
 
 
 def report(
-    folders: Sequence[str], out: str, plots: str | None, transcripts: int, image_mb: float
+    folders: Sequence[str],
+    out: str,
+    plots: str | None,
+    transcripts: int,
+    image_mb: float,
+    *,
+    filter: str | None = None,
+    over_seeds: bool = False,
 ) -> Path:
     """Writes the report of `folders` to the file `out`, and figures and tables to the folder
     `plots`.
@@ -61,17 +70,24 @@ def report(
         raise ValueError(f"transcripts must be 0 or more, got {transcripts}")
     if Path(out).is_dir():
         raise ValueError(f"{out} is a folder: name a file, such as {Path(out) / 'report.html'}")
-    with evaluations_of(folders, Console(), whole_runs=True) as paths:
-        return _report(load(paths), out, plots, transcripts=transcripts, image_mb=image_mb)
+    with evaluations_of(folders, Console(), whole_runs=True, filter=filter) as paths:
+        options = {"transcripts": transcripts, "image_mb": image_mb, "over_seeds": over_seeds}
+        return _report(load(paths), out, plots, **options)
 
 
 def _report(
-    material: Material, out: str, plots: str | None, transcripts: int, image_mb: float
+    material: Material,
+    out: str,
+    plots: str | None,
+    *,
+    transcripts: int,
+    image_mb: float,
+    over_seeds: bool,
 ) -> Path:
     """As `report`, of what was read."""
     groups = grouped(material.runs)
     places = color_places(groups)
-    parts = sections(material, groups, places)
+    parts = sections(material, groups, places, over_seeds)
     shown_runs = with_controls(material.runs)
     images = Thumbnails(image_mb)
     data = browser(shown_runs, transcripts, images)
@@ -148,9 +164,12 @@ def data_name(runs: Sequence[AgentRun]) -> str:
 
 
 def sections(
-    material: Material, groups: Mapping[str, Sequence[AgentRun]], places: Mapping[str, int]
+    material: Material,
+    groups: Mapping[str, Sequence[AgentRun]],
+    places: Mapping[str, int],
+    over_seeds: bool = False,
 ) -> list[Section]:
-    """The sections of the page, without empty ones."""
+    """The sections of the page, without empty ones; of runs over seeds, see `seeds_tables`."""
     several = len(groups) > 1
 
     def titled(text: str, name: str) -> str:
@@ -174,6 +193,9 @@ def sections(
         for name, runs in groups.items()
         if len(runs) > 1
     ]
+    if over_seeds:
+        compared += [table for name, runs in groups.items() for table in seeds_tables(runs, name)]
+    costs = {name: found for name, runs in groups.items() if (found := curves_of(runs))}
     by_tags = [
         tag_table(runs, tag, titled(f"Accuracy by {tag}", name))
         for name, runs in groups.items()
@@ -199,7 +221,12 @@ def sections(
         Section(
             "process", "Rounds, verdicts, votes", plots=_each(groups, partial(_process, places))
         ),
-        Section("cost", "Cost", plots=_each(groups, partial(_cost, places))),
+        Section(
+            "cost",
+            "Cost",
+            [cost_table(found, titled("At equal cost", name)) for name, found in costs.items()],
+            plots=_each(groups, partial(_cost, places, list(costs.values()))),
+        ),
         Section("data", "Data", plots=_each(groups, _data)),
     ]
     return [section for section in sections if section.tables or section.plots]
@@ -255,7 +282,12 @@ def _process(places: Mapping[str, int], runs: Sequence[AgentRun]) -> Iterator[Pl
     yield verdict_calibration(runs, places, "verdicts")
 
 
-def _cost(places: Mapping[str, int], runs: Sequence[AgentRun]) -> Iterator[Plot | None]:
+def _cost(
+    places: Mapping[str, int], costs: Sequence[Sequence[Curve]], runs: Sequence[AgentRun]
+) -> Iterator[Plot | None]:
+    names = {run.name for run in runs}
+    for found in (each for each in costs if each[0].name in names):
+        yield by_cost(found, places, "accuracy-by-cost")
     yield cumulative(runs, places, "tokens", lambda samples: samples.turns.sums(1))
     yield cumulative(runs, places, "seconds", lambda samples: samples.seconds)
 

@@ -8,6 +8,7 @@ from slm_math.rewards.controls import FormatOnly, RandomReward
 from slm_math.rewards.credits import Credit, turn_factors
 from slm_math.rewards.scores import Scores, part_names, score, total
 from slm_math.rewards.work import CodeAgrees, CodeRan, VerifierApproval, VerifierDecision
+from slm_math.rewards.worth import TurnWorth
 
 __all__ = [
     "AsksJudge",
@@ -27,6 +28,7 @@ __all__ = [
     "Reward",
     "Scores",
     "SelectorChoice",
+    "TurnWorth",
     "VerifierApproval",
     "VerifierDecision",
     "check",

@@ -84,3 +84,11 @@ def test_live_averages_over_problems_with_several_samples() -> None:
         progress([Record("p", 0, correct=True), Record("q", 0), Record("q", 1), Record("p", 1)], 4)
     accuracies = [line.split("accuracy ")[1].split(" [")[0] for line in out.getvalue().splitlines()]
     assert accuracies == ["100.0 %", "50.0 %", "25.0 %"]  # the mean of 1/2 and 0
+
+
+def test_live_counts_problems_of_equal_shares_and_other_numbers_of_samples() -> None:
+    out = io.StringIO()
+    records = [Record("p", 0, correct=True), *(Record("q", n, correct=True) for n in range(2))]
+    with Live(Console(file=out, width=200), "one", seconds=0.0) as live:
+        live.progress("one")([*records, Record("r", 0)], 6)
+    assert "accuracy 66.7 %" in out.getvalue()  # of 1 of 1, 2 of 2 and 0 of 1
