@@ -21,8 +21,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.text import Text
 from rich.table import Table
+from rich.text import Text
 
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.metrics.groups import Groups

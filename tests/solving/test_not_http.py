@@ -29,6 +29,7 @@ def test_what_is_no_request_is_answered_in_openais_shape(
             error = json.loads(response.read())["error"]
         assert response.status == 400
         assert error["type"] == "invalid_request_error"
-        assert error["message"] and "\n" not in error["message"]
+        assert error["message"]
+        assert "\n" not in error["message"]
         assert post(server).json()["choices"]  # others are answered
     assert "Traceback" not in capfd.readouterr().err + caplog.text
