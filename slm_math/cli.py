@@ -100,10 +100,9 @@ def _run(arguments: list[str]) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAIN:
             raise
-        fail(
-            f"`slm-math {arguments[0]}` needs the package {error.name}: pip install "
-            "'slm-math[train]'"
-        )
+        from slm_math.extras import install
+
+        fail(f"`slm-math {arguments[0]}` needs the package {error.name}: {install('train')}")
     except Exception as error:
         is_user_error = (
             isinstance(error, ValueError | OSError)

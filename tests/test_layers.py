@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"ranges", "shortening", "stopping", "visible", "images", "collection"},
+    {"ranges", "shortening", "stopping", "visible", "images", "collection", "extras"},
     {"starting", "listening", "spelling"},
     {"sampling"},
     {"types"},
