@@ -84,6 +84,13 @@ def _run(arguments: list[str]) -> None:
         fail(_no_command(arguments[0]))
     if {"-h", "--help"} & set(arguments):
         # before what takes seconds to import
+        from slm_math.everyday import EVERYDAY, everyday_help
+
+        if arguments[-1] == "all":
+            del arguments[-1]
+        elif arguments[0] in EVERYDAY:
+            print(everyday_help(arguments[0]))
+            return
         print(f"example: {example(arguments[0])}", end="\n\n", flush=True)
     from slm_math.messages import short
     from slm_math.parsing import with_nulls
