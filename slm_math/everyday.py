@@ -1,4 +1,4 @@
-"""The options that most runs set, which the help of a command with very many options begins with."""
+"""The options that most runs set, which are the help of a command with very many options."""
 
 from __future__ import annotations
 

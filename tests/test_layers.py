@@ -32,7 +32,7 @@ LAYERS = [
     {"solving", "watching", "planning"},
     {
         *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
-        *("early_paths", "shipped", "command_table", "named_classes"),
+        *("early_paths", "shipped", "command_table", "everyday", "named_classes"),
         *("option_names", "settings", "completing"),
     },
     {"exports"},
