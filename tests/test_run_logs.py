@@ -66,7 +66,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_report_has_the_rewards_of_a_run_with_another_logger(logged: Path) -> None:
     material = load([str(logged)])
-    assert [step for step, _ in material.rewards[0].points] == [0, 1]
+    rewards = next(each for each in material.training if each.metric == "train/reward")
+    assert [step for step, _ in rewards.points] == [0, 1]
     assert material.notes == ()
 
 
