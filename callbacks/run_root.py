@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakSet
 
 import lightning as L
+import torch
 
 from slm_math.config_files import load
 from slm_math.data.batches import SourceData
@@ -49,6 +50,29 @@ def begin_run(trainer: L.Trainer, module: L.LightningModule) -> None:
             times = {"started": old.get("started", now), "resumed": [*old.get("resumed", []), now]}
         write_json(root / "manifest.json", {"run": module.run} | times | _about(module, trainer))
     trainer.strategy.barrier()  # no rank writes before all have looked
+    _check_shared(trainer, module.run, root)
+
+
+def _check_shared(trainer: L.Trainer, run: str, root: Path) -> None:
+    """Raises ValueError, on all ranks, if one of them does not see what the first one wrote.
+
+    Ranks write records, checkpoints and adapters for each other into the root.
+    """
+    if trainer.world_size == 1:
+        return
+    sees = read_run(root).get("run") == run
+    [blind] = most(trainer, [0 if sees else trainer.global_rank + 1])
+    if blind:
+        raise ValueError(
+            f"rank {blind - 1} does not see what the first rank wrote into {root}: name a "
+            "--trainer.default_root_dir on a file system that all nodes share"
+        )
+
+
+def most(trainer: L.Trainer, values: list[Any]) -> list[int]:
+    """The largest of each value over all ranks."""
+    tensor = torch.tensor([int(value) for value in values], device=trainer.strategy.root_device)
+    return trainer.strategy.reduce(tensor, reduce_op="max").tolist()
 
 
 def _shares(trainer: L.Trainer) -> dict[str, Any]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning as L
+import torch.distributed as dist
 
 import slm_math
 from slm_math.callbacks.background import Background
 
 OURS = (Path(slm_math.__file__).parent, Path(__file__).parent)
 FRAMES = 4  # of this project's, innermost first
+SHOWN = 8  # other ranks in a report
 
 
 class Watchdog(Background):
@@ -24,8 +27,9 @@ class Watchdog(Background):
 
     A token, a finished rollout, a micro-batch or a batch counts as progress. A stall that lasts is
     reported again after twice the time, and its end is reported too. With several ranks, each
-    reports its own stall: a rank that waits for another one stalls as well. Python code that never
-    lets other threads run (one huge integer power, say) silences the watchdog.
+    reports its own stall, since a rank that waits for another one stalls as well, and says where
+    the others stand: the rank that the others wait for stands elsewhere. Python code that never
+    lets other threads run (one huge integer power, say) silences the watchdog of its rank.
 
     Args:
         minutes: without progress before the first report.
@@ -47,6 +51,7 @@ class Watchdog(Background):
     def look(self, trainer: L.Trainer, module: Any, watched: int, stop: threading.Event) -> None:
         patience = 60 * self.minutes
         who = f"rank {trainer.global_rank}: " if trainer.world_size > 1 else ""
+        ranks = Ranks(trainer.global_rank, trainer.world_size)
         seen, since, limit = None, time.monotonic(), patience
         while not stop.wait(min(1.0, patience / 10)):
             if trainer.state.status != "running":
@@ -56,15 +61,57 @@ class Watchdog(Background):
                 if limit > patience:
                     say(f"{who}things move again after {minutes(now - since)}")
                 seen, since, limit = moves, now, patience
-            elif now - since >= limit:
-                stands = "".join(
-                    f"\n  {line}" for line in stack(sys._current_frames().get(watched))
-                )
+                ranks.tell("")
+                continue
+            if now - since < patience / 4:
+                continue
+            where, lines = place(trainer, module), stack(sys._current_frames().get(watched))
+            ranks.tell(f"{where}, at {lines[0] if lines else 'no line'}")
+            if now - since >= limit:
+                stands = "".join(f"\n  {line}" for line in lines)
                 say(
-                    f"{who}no progress for {minutes(now - since)}: "
-                    f"{place(trainer, module)}; it stands at{stands}"
+                    f"{who}no progress for {minutes(now - since)}: {where}; it stands at{stands}"
+                    f"{ranks.others()}"
                 )
                 limit *= 2
+
+
+class Ranks:
+    """Where the ranks of a run stand, through the store by which they found each other; a rank
+    that computes nothing and answers nobody is still in it.
+    """
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+        self._told = ""
+
+    def tell(self, text: str) -> None:
+        """Says where this rank stands, "" when it moves."""
+        store = self._store()
+        if store is not None and text != self._told:
+            with suppress(Exception):  # the process that holds it may have ended
+                store.set(f"slm_math/stands/{self.rank}", text)
+                self._told = text
+
+    def others(self) -> str:
+        """A line for each other rank; at most eight."""
+        store, lines = self._store(), []
+        for rank in range(self.size) if store is not None else ():
+            if rank == self.rank:
+                continue
+            if len(lines) == SHOWN:
+                lines.append(f"\n  ... and {self.size - 1 - SHOWN} more ranks")
+                break
+            with suppress(Exception):
+                key = f"slm_math/stands/{rank}"
+                text = store.get(key).decode() if store.check([key]) else ""
+                lines.append(f"\n  rank {rank} {f'stands in {text}' if text else 'moves'}")
+        return "".join(lines)
+
+    def _store(self) -> Any:
+        if self.size == 1 or not dist.is_available() or not dist.is_initialized():
+            return None
+        return dist.distributed_c10d._get_default_store()
 
 
 def say(text: str) -> None:

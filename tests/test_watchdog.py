@@ -13,6 +13,7 @@ from typing import Any
 import lightning as L
 import pytest
 from tiny import Even, chats, grpo, problems, sft, trainer
+from torch.distributed import HashStore
 
 from slm_math.agents import SingleShot
 from slm_math.answers.graded import GradedTrace
@@ -248,7 +249,9 @@ def test_watchdog_ends_with_a_stage_that_breaks(error: type[BaseException], tmp_
 def test_watchdog_ends_without_a_stop_call(tmp_path: Path) -> None:
     dog = Watchdog(SOON)
     state = SimpleNamespace(status="running", fn=None)
-    dog.setup(SimpleNamespace(world_size=1, state=state), SimpleNamespace(pulse=0), "fit")  # type: ignore[arg-type]
+    dog.setup(
+        SimpleNamespace(world_size=1, global_rank=0, state=state), SimpleNamespace(pulse=0), "fit"
+    )  # type: ignore[arg-type]
     [thread] = watchers()
     assert thread.daemon
     state.status = "interrupted"
@@ -272,6 +275,40 @@ def test_each_of_several_ranks_says_its_name(
     assert re.match(r"rank 1: no progress for [\d.]+ s: update", err)
     assert ": update, 2 of 4 done (epoch 3, step 9); it stands at" in err
     assert gone()
+
+
+def test_stall_of_a_rank_is_told_by_the_ranks_that_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    store = HashStore()
+    monkeypatch.setattr(watchdog.Ranks, "_store", lambda self: store)
+    dogs = []
+    for rank, phase in enumerate((("update", 2, 4), ("rollouts", 7, 8))):
+        state = SimpleNamespace(status="running", fn=SimpleNamespace(value="fit"))
+        run: Any = SimpleNamespace(
+            world_size=3, global_rank=rank, state=state, current_epoch=0, global_step=5
+        )
+        dogs.append((Watchdog(SOON), run))
+        dogs[-1][0].setup(run, SimpleNamespace(phase=phase), "fit")  # type: ignore[arg-type]
+    end, told = time.monotonic() + 120, ""
+    while "rank 1 stands" not in told and time.monotonic() < end:
+        time.sleep(0.05)
+        told = "".join(text for text in said if text.startswith("rank 0:"))
+    for dog, run in dogs:
+        dog.teardown(run, None, "fit")  # type: ignore[arg-type]
+    assert "\n  rank 1 stands in rollouts, 7 of 8 done (epoch 0, step 5), at " in told
+    assert "\n  rank 2 moves\n" in told
+    assert gone()
+
+
+def test_rank_that_moves_again_stands_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = HashStore()
+    monkeypatch.setattr(watchdog.Ranks, "_store", lambda self: store)
+    first, second = watchdog.Ranks(0, 2), watchdog.Ranks(1, 2)
+    second.tell("update, at a.py:3 f")
+    assert first.others() == "\n  rank 1 stands in update, at a.py:3 f"
+    second.tell("")
+    assert first.others() == "\n  rank 1 moves"
 
 
 def test_command_line_adds_watchdog_and_log_unless_they_are_configured(

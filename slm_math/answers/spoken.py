@@ -21,9 +21,10 @@ _NEXT_QUESTION = re.compile(
 )
 # a text without any of these holds no `_NEXT_QUESTION`
 _HINTS = (
-    "uestion", "roblem", "xercise", "xample", "nstruction", "ser", "uman", "ssistant", "Q", "q",
-    "QUEST", "PROB", "nput", "题目", "问题", "用户",
+    "Q", "q", "ser", "roblem", "xercise", "xample", "nput", "uman", "nstruction", "ssistant",
+    "PROB",
 )  # fmt: skip
+_HINTS_ANYWHERE = ("题目", "问题", "用户")
 _ANSWERED = re.compile(r"\\boxed|\\fbox|####|</answer>|answer is|answer:", re.IGNORECASE)
 _MEANS = re.compile(r"[^#*\s]")
 
@@ -34,7 +35,10 @@ def spoken(text: str) -> Span:
     It lies after the thinking, before the end of the turn and before any invented question.
     """
     start, end = own_turn(text)
-    if not any(map(text.__contains__, _HINTS)):
+    for hint in _HINTS if text.isascii() else (*_HINTS, *_HINTS_ANYWHERE):
+        if hint in text:
+            break
+    else:
         return start, end
     questions = list(_NEXT_QUESTION.finditer(text, start, end))
     if questions:
@@ -52,7 +56,8 @@ def own_turn(text: str) -> Span:
     """The (start, end) of a reply after the thinking and before the end of the turn."""
     channel = final_channel(text)
     start, end = channel or turn(text)
-    if channel is None and any(map(text.__contains__, "<[◁")) and may_hold(text, MARK_WORDS):
+    marked = "<" in text or "[" in text or not text.isascii()
+    if marked and channel is None and may_hold(text, MARK_WORDS):
         start, end = _after_thinking(text, start, end)
     return start, end
 

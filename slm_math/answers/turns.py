@@ -62,7 +62,7 @@ def may_hold(text: str, words: Iterable[str]) -> bool:
 def turn(text: str) -> Span:
     """The span of the model's own turn."""
     start, end = 0, len(text)
-    if any(map(text.__contains__, "<[◁‹]")):
+    if "<" in text or "[" in text or "]" in text or (not text.isascii() and "‹" in text):
         opening = _OPENING.match(text)
         start = opening.end() if opening and opening.group().strip() else 0
         later = TURN_END.search(text, start)

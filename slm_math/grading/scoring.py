@@ -313,10 +313,13 @@ def looks_truncated(text: str, answered: bool) -> bool:
     """Whether a completion seems to have hit the token limit: it ends in an open box, code fence or
     thought, or, if it states no answer, in the middle of a sentence.
     """
-    box = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
-    if box >= 0 and _open_brace(text[box:]):
+    if "\\" in text:
+        box = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
+        if box >= 0 and _open_brace(text[box:]):
+            return True
+    if "```" in text and text.count("```") % 2:
         return True
-    if text.count("```") % 2 or text.rfind("<think>") > text.rfind("</think>"):
+    if "<think>" in text and text.rfind("<think>") > text.rfind("</think>"):
         return True
     return not answered and bool(text.strip()) and not text.rstrip().endswith(SENTENCE_ENDS)
 
