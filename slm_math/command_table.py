@@ -146,10 +146,10 @@ FIRST = {
     "slm-math report runs/sft-full": "see what it did",
 }
 AFTER = """\
-slm-math COMMAND --help begins with an example and lists all options, and
---print_config shows a configuration. The environment sets options, too:
-SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2 for fit, SLM_MATH_EVAL_SAMPLES=4 for eval;
-a dot in an option is two underscores."""
+slm-math COMMAND --help begins with an example; where options are very many, it
+has the usual ones, and --help all the others. --print_config shows all values.
+The environment sets options, too: SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2 for fit,
+SLM_MATH_EVAL_SAMPLES=4 for eval; a dot in an option is two underscores."""
 # command -> the options that its positional arguments fill; a star takes all that are left
 POSITIONAL = {
     "configs": "name",

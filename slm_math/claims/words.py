@@ -14,7 +14,7 @@ _README = """# A claim about language models in mathematics
 
 ## How to check it
 
-    pip install slm-math
+    pip install .    # in a clone of slm-math
     slm-math claim --check THIS_FILE.zip
 
 No model, no GPU, no network and no PyTorch are needed. The command grades every sample again from

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def evaluate(
                     Plan(agent, own_tasks, samples, seed),
                     Executors(serving, inference.by_role(), sandbox, inference.deterministic),
                     Output(Path(out) / name, identity, about=about),
-                    progress=live.progress(name),
+                    progress=live.progress(name, len(own_tasks) * samples, sampled_by(serving)),
                 ).summary
     except KeyboardInterrupt:
         started = [name for name, *_ in runs if (Path(out) / name / "records.jsonl").is_file()]
@@ -169,6 +169,18 @@ def evaluate(
     nothing_tried = all(summary.metrics["skipped"] == summary.n for summary in summaries)
     if nothing_tried or any(summary.errors for summary in summaries):
         sys.exit(1)
+
+
+def sampled_by(engines: Mapping[str, Engine]) -> Callable[[], int | None]:
+    """Counts the tokens that engines have sampled; None if one of them does not say."""
+    distinct = list({id(engine): engine for engine in engines.values()}.values())
+
+    def count() -> int | None:
+        counts = [engine.usage().get("tokens") for engine in distinct]
+        known = [each for each in counts if each is not None]
+        return sum(known) if len(known) == len(counts) else None
+
+    return count
 
 
 def _print_results(

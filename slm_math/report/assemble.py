@@ -20,8 +20,8 @@ from slm_math.report.accuracy import (
     by_value,
     over_training,
     overall,
-    rewards,
     tags,
+    training_metric,
 )
 from slm_math.report.arms import arms_table
 from slm_math.report.blindness import Controls, blind_plot, blind_table, blind_tag_table
@@ -40,6 +40,7 @@ from slm_math.report.process import (
     outcomes,
     verdict_calibration,
 )
+from slm_math.report.rewards import SHOWN
 from slm_math.report.tables import (
     metrics_table,
     settings_table,
@@ -254,8 +255,10 @@ def _training(material: Material, places: Mapping[str, int]) -> Iterator[Plot]:
         curves = [curve for curve in material.curves if curve.unit == unit]
         if curves:
             yield over_training(curves, places, f"course-{unit}")
-    if material.rewards:
-        yield rewards(material.rewards, "reward")
+    for metric in SHOWN:
+        curves = [curve for curve in material.training if curve.metric == metric]
+        if curves:
+            yield training_metric(curves, metric)
     for number, (run, parts) in enumerate(material.shares.items(), 1):
         yield training_shares(run, parts, f"training-data-{number}")
 

@@ -27,7 +27,7 @@ from slm_math.records.eval_folders import (
 )
 from slm_math.records.files import read_manifest
 from slm_math.records.run_folder import read_run
-from slm_math.report.rewards import RewardCurve, reward_curve
+from slm_math.report.rewards import TrainingCurve, training_curves
 
 _EPOCH = re.compile(r"epoch-(\d+)")
 _STEP = re.compile(r"step-(\d+)")
@@ -77,7 +77,7 @@ class Material:
 
     runs: tuple[AgentRun, ...]
     curves: tuple[AccuracyCurve, ...] = ()
-    rewards: tuple[RewardCurve, ...] = ()
+    training: tuple[TrainingCurve, ...] = ()
     shares: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # run -> part -> counts
     arms: Mapping[str, Arms] = field(default_factory=dict)  # run -> what its control arms say
     notes: tuple[str, ...] = ()  # what is not shown, and why
@@ -105,7 +105,7 @@ def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
         raise ValueError(f"{twice} is named twice: name each folder once")
     agents: list[tuple[str, str, Path]] = []  # (folder as named, agent, its folder)
     trainings: list[tuple[str, list[Path]]] = []  # (folder, its evaluations in order)
-    rewards: list[RewardCurve] = []
+    training: list[TrainingCurve] = []
     shares: dict[str, Mapping[str, Any]] = {}
     arms: dict[str, Arms] = {}
     notes: list[str] = []
@@ -118,10 +118,10 @@ def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
             trainings.append((folder, evaluated))
             if control_arms(root):
                 arms[folder] = read_arms(root)
-            curve, reason = reward_curve(root)
+            own_curves, reason = training_curves(root)
             if isinstance(parts := read_run(root).get("shares"), dict):
                 shares[folder] = parts
-            rewards += curve
+            training += own_curves
             notes += told + reason
         else:
             agents += [(folder, *item) for item in evaluation_folders(root).items()]
@@ -136,7 +136,7 @@ def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
     ]
     runs = _numbered(_with_controls([_read(name, path) for path, name in named.items()]))
     return Material(
-        tuple(runs), tuple(curves), tuple(rewards), shares=shares, arms=arms, notes=tuple(notes)
+        tuple(runs), tuple(curves), tuple(training), shares=shares, arms=arms, notes=tuple(notes)
     )
 
 
