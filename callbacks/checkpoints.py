@@ -29,8 +29,8 @@ class Checkpoints(ModelCheckpoint):
     The first Ctrl-C, SIGTERM or SIGHUP between the first and the last step of an epoch lets a step
     finish and saves; a second one, or one at another time (a model loads, agents are evaluated),
     stops at once. A stdout that was closed counts as a request, too. All ranks save and stop
-    together. Slurm's requeue signal waits for the end of a step as well; where it is in use,
-    SIGTERM saves and training goes on, since the job ends when it is requeued.
+    together. Slurm's requeue signal waits for the end of a step as well; then the job is requeued,
+    and the SIGTERM that Slurm sends to a requeued or preempted job ends the run.
 
     Args:
         dirpath: the folder; `checkpoints` under the trainer's root when left out.
@@ -106,7 +106,7 @@ class Checkpoints(ModelCheckpoint):
         if requeues:
             self._requeues = False
             self._requeue(signal.SIGUSR1, None)
-        if stop is not None and not self._bypasses(stop):
+        if stop is not None:
             # Lightning logs the metrics of a step only after this
             trainer._logger_connector.update_train_step_metrics()
             raise stop
@@ -124,13 +124,6 @@ class Checkpoints(ModelCheckpoint):
         if mine is not None and not trainer.is_global_zero:
             mine.status = 0  # the first rank tells; the failure of one that it started kills it
         return mine, bool(requeues), bool(saves)
-
-    def _bypasses(self, stop: Stopped) -> bool:
-        """Whether a saved run goes on: Slurm sends SIGTERM to a job that it requeues, too."""
-        if self._requeue is None or stop.reason != "SIGTERM":
-            return False
-        stopping.pending = None
-        return True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_global_step_saved = -1  # that step was saved before the evaluation

@@ -21,7 +21,8 @@ _NEXT_QUESTION = re.compile(
 )
 # a text without any of these holds no `_NEXT_QUESTION`
 _HINTS = (
-    "Q", "q", "ser", "roblem", "xercise", "xample", "nput", "uman", "nstruction", "ssistant", "PROB",
+    "Q", "q", "ser", "roblem", "xercise", "xample", "nput", "uman", "nstruction", "ssistant",
+    "PROB",
 )  # fmt: skip
 _HINTS_ANYWHERE = ("题目", "问题", "用户")
 _ANSWERED = re.compile(r"\\boxed|\\fbox|####|</answer>|answer is|answer:", re.IGNORECASE)
