@@ -254,6 +254,7 @@ class LoadedPolicy:
         """
         if self.passes:
             return
+        _ = self.reading  # tries the model, which must be whole
         for model in (self.model, self.reference_model):
             if isinstance(model, nn.Module):
                 named = dict(model.named_parameters())
