@@ -68,6 +68,7 @@ class Serving:
         self.gap: float | None = None  # nats, of the last check
         self._engines: dict[str | None, Engine] = {}  # by the adapter that they decode with
         self._sent: int | None = None  # the version that vLLM has
+        self._sending: int | None = None  # ... and the one that it was sent last, checked or not
         self._chosen: str | None = None  # the kind, from the first question until close()
         self._folder: Path | None = None
         self._still = frozenset[Path]()  # adapters that are saved and never change
@@ -291,7 +292,7 @@ class Serving:
         module = self.module
         assert module.loaded is not None
         module.progress("weights", 0, 1)
-        self.gap = None
+        self.gap, self._sending = None, module.global_step
         engine.update(module.global_step, self._weights(module.loaded))
         module.trainer.strategy.barrier()  # no rank samples before the weights have arrived
         self._sent = module.global_step
@@ -326,8 +327,14 @@ class Serving:
         )
 
     def _verify(self, answer: Callable[[Request], Reply]) -> None:
-        """Raises EngineError where what an engine answers is not what the policy would say."""
+        """Raises EngineError where what an engine answers is not what the policy would say.
+
+        A server that comes back while the policy has moved on, and the next batch is sampled with
+        the weights before, is checked when it gets the next weights.
+        """
         module = self.module
+        if module.global_step != self._sending:
+            return
         engine = self._engines[""]
         assert module.loaded is not None
         assert isinstance(engine, VLLMEngine | VLLMServers)

@@ -12,7 +12,7 @@ from slm_math.agents import Agent
 from slm_math.engines.base import Engine, Request
 from slm_math.rollout.awaited import LAG
 from slm_math.rollout.collect import run_agent
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.types import (
     Generate,
     Problem,
