@@ -22,6 +22,7 @@ from slm_math.collection import without_collection
 from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.overlap import refuse_overlap
 from slm_math.data.selection import sample_tasks
+from slm_math.data.twins import twins_of
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference, RoleSampling
 from slm_math.evaluation.blind import arms
@@ -70,6 +71,9 @@ class AgentEval(L.Callback):
         sandbox: runs the agents' programs; by default one with the default limits.
         blank_images: also ask the problems with images with blank ones of the same sizes, into
             `<agent>.blind`; logs `seeing_gain` and its interval, and `blind_accuracy`.
+        twins: also ask unseen twins of the problems, into `<agent>.twins`: true for those that the
+            data set has of its own, or a file of `slm-math twins`; logs `gap`, the memorization
+            gap, and its interval.
         seed: of the sampling.
         allow_overlap: train although problems of the evaluation are among the training problems.
         sampling: the former name of `inference.sampling`; it works for one more version.
@@ -89,6 +93,7 @@ class AgentEval(L.Callback):
         engines: dict[str, Engine] | None = None,
         sandbox: Sandbox | RemoteSandbox | None = None,
         blank_images: bool = False,
+        twins: bool | str = False,
         seed: int = 0,
         allow_overlap: bool = False,
         sampling: RoleSampling | Sampling | None = None,
@@ -124,6 +129,7 @@ class AgentEval(L.Callback):
         self.engines = engines or {}
         self.sandbox = sandbox
         self.blank_images = blank_images
+        self.twins = twins
         self.seed = seed
         self.allow_overlap = allow_overlap
         self._skipped: set[str] = set()
@@ -146,7 +152,8 @@ class AgentEval(L.Callback):
                 "AgentEval has no sources, and the data module has no source either: set the "
                 "sources of AgentEval"
             )
-        split = {"fit": self.split, "validate": self.split}.get(stage, "test")
+        splits: dict[str, Split] = {"fit": self.split, "validate": self.split}
+        split = splits.get(stage, "test")
         self._check_roles(pl_module)
         self.tasks: dict[str, list[Task]] = {}
         self.names: dict[str, str] = {}
@@ -158,14 +165,15 @@ class AgentEval(L.Callback):
             )
             if not self.tasks[name]:
                 raise ValueError(f"AgentEval: {source.name} has no problems in its {split} split")
-            self._arms[name] = arms(self.tasks[name], self.blank_images)
+            twins = twins_of(self.tasks[name], source, split, self.twins)
+            self._arms[name] = arms(self.tasks[name], self.blank_images, twins)
             check_agents(self.agents, self.tasks[name])
             if stage == "fit" and own is not None and not self.allow_overlap:
                 starting(f"comparing {source.name}/{split} with the training problems")
                 with without_collection():
                     refuse_overlap(
                         training_problems(trainer.datamodule),
-                        self.tasks[name],
+                        [*self.tasks[name], *twins],
                         f"the {split} split of {source.name}",
                     )
         self._start_sandbox(trainer)
@@ -309,6 +317,8 @@ class AgentEval(L.Callback):
             "split": self.split if trainer.state.fn == "fit" else str(trainer.state.fn.value),
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
+            # of training so far; some may have led to no step
+            "batches": max(trainer.fit_loop.epoch_loop.total_batch_idx + 1, 0),
             "configuration": configuration.get(),
         }
 

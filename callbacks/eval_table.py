@@ -17,7 +17,9 @@ from slm_math.evaluation.table import (
     verdicts_table,
     warning_lines,
 )
+from slm_math.evaluation.twins import Gap, memorization_gap
 from slm_math.metrics.summary import Summary
+from slm_math.records.eval_folders import TWINS
 
 
 @dataclass
@@ -28,12 +30,13 @@ class EvalTable:
     summaries: dict[str, Summary] = field(default_factory=dict)
     gains: dict[str, Comparison] = field(default_factory=dict)
     controls: dict[str, BlindControl] = field(default_factory=dict)
+    gaps: dict[str, Gap] = field(default_factory=dict)
 
     def add(
         self, key: str, runs: Mapping[str, Evaluation], gain: Comparison | None
     ) -> dict[str, float]:
-        """Adds the evaluation of an agent, with its blind control if there is one, and returns its
-        metrics.
+        """Adds the evaluation of an agent, with its blind control and its twins if there are some,
+        and returns its metrics.
         """
         self.summaries |= {f"{key}{arm}": run.summary for arm, run in runs.items()}
         metrics = runs[""].summary.all_metrics()
@@ -48,6 +51,9 @@ class EvalTable:
         if BLIND in runs:
             self.controls[key] = blind_control(runs[""].samples, runs[BLIND].samples)
             metrics |= self.controls[key].metrics
+        if TWINS in runs:
+            self.gaps[key] = memorization_gap(runs[""].samples, runs[TWINS].samples)
+            metrics |= self.gaps[key].metrics
         return metrics
 
     def print(self, console: Console, title: str) -> None:
@@ -58,6 +64,7 @@ class EvalTable:
             console.print(table)
         for line in (
             *(f"{key}: {control.shown()}" for key, control in self.controls.items()),
+            *(f"{key}: {gap.shown()}" for key, gap in self.gaps.items()),
             *summary_lines(self.summaries),
             *warning_lines(self.summaries),
         ):

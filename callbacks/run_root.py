@@ -17,7 +17,7 @@ from slm_math.data.batches import SourceData
 from slm_math.modules.base import PolicyModule
 from slm_math.policy.role_paths import files_of_roles
 from slm_math.records.environment import environment
-from slm_math.records.files import write_json
+from slm_math.records.files import control, write_json
 from slm_math.records.redaction import command_without_secrets
 from slm_math.records.run_folder import read_run, refuse_second_run, traces_of_training
 
@@ -89,6 +89,7 @@ def _about(module: PolicyModule, trainer: L.Trainer) -> dict[str, Any]:
         **({"frozen": module.frozen} if module.frozen else {}),
         **module.policy.template_identity,
         "engine": module.serving.describe(trainer),
+        **({"control": arm} if (arm := control.get()) else {}),
         **({"shares": shares} if (shares := _shares(trainer)) else {}),
         "environment": environment(),
     }

@@ -67,7 +67,6 @@ class Summary(L.Callback):
         self._curves = {name: Curve() for name in CURVES}
         self._seconds = defaultdict[str, float](float)
         self._metrics: dict[str, dict[str, float]] = {}  # agent -> of its last evaluation
-        self._first: dict[str, float] = {}  # agent -> its first accuracy
         self._steps = 0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -107,7 +106,6 @@ class Summary(L.Callback):
             if f"{start}accuracy" in logged:
                 own = {name: float(logged[name]) for name in logged if name.startswith(start)}
                 self._metrics[key] = {name.removeprefix(start): each for name, each in own.items()}
-                self._first.setdefault(key, self._metrics[key]["accuracy"])
                 self._seconds["evaluation"] += self._metrics[key].get("total_seconds", 0.0)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -140,7 +138,8 @@ class Summary(L.Callback):
         for key, metrics in self._metrics.items():
             found = f"{100 * metrics['accuracy']:.1f}"
             if "gain" in metrics:
-                found = f"{100 * self._first[key]:.1f} -> {found}"
+                first = metrics["accuracy"] - metrics["gain"]  # of the same problems
+                found = f"{100 * first:.1f} -> {found}"
             line = f"{found} %" + _interval(metrics, "low", "high")
             if "gain" in metrics:
                 change = f"{100 * metrics['gain']:+.1f}"

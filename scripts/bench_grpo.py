@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure the CPU time of a GRPO step on one thread: this project's and that of TRL 1.16.
 
-    pip install "slm-math[bench]"
+    pip install ".[bench]"
     python scripts/bench_grpo.py [--steps 7] [--only ragged] [--compile] [--out FILE.json]
 
 Both train the same small Qwen2 with the same settings (16 problems, 8 replies each, KL penalty,
@@ -57,7 +57,7 @@ try:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 except ImportError:
-    sys.exit('TRL is not installed: pip install "slm-math[bench]"')
+    sys.exit('TRL is not installed: pip install ".[bench]"')
 
 P, G, BETA, LR, WARMUP, FIXED, LONGEST = 16, 8, 0.04, 1e-4, 2, 64, 99
 SIZES = {

@@ -2,7 +2,7 @@
 """Measure the peak memory of a training step with a large vocabulary: this project's and that of
 TRL 1.16.
 
-    pip install "slm-math[bench]"
+    pip install ".[bench]"
     python scripts/bench_memory.py [--steps 2] [--only grpo] [--out FILE.json]
 
 A Qwen2 of width 128 with the vocabulary of Qwen2.5 (151,936), 32 rows of 512 tokens a step: SFT of

@@ -2,7 +2,7 @@
 """Measure the CPU time of rollouts on one thread: this project's engine and transformers'
 `generate`.
 
-    pip install "slm-math[bench]"
+    pip install ".[bench]"
     python scripts/bench_rollout.py [--repeats 5] [--only "smollm2 ragged"] [--out FILE.json]
 
 Both sample from the same model with random weights, 8 replies to each of 8 prompts of 24 to 40
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows that contain this text: '1.2M ragged'")
     args = parser.parse_args()
     if find_spec("trl") is None:  # the report names its version
-        sys.exit('TRL is not installed: pip install "slm-math[bench]"')
+        sys.exit('TRL is not installed: pip install ".[bench]"')
     torch.set_num_threads(1)
     rows = [
         measure(size, kind, args.repeats)

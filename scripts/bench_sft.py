@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure the CPU time of fine-tuning on one thread: this project and TRL 1.16.
 
-    pip install "slm-math[bench]"
+    pip install ".[bench]"
     SLM_MATH_DATA=DATA python scripts/bench_sft.py [--steps 7] [--mode packing] [--out FILE.json]
 
 Both train the same small Qwen2 on the solutions of GSM8K (DATA/gsm8k/train.jsonl) as chats, 16 a
@@ -37,7 +37,7 @@ try:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 except ImportError:
-    sys.exit('TRL is not installed: pip install "slm-math[bench]"')
+    sys.exit('TRL is not installed: pip install ".[bench]"')
 
 BATCH, LR, WARMUP, LIMIT, PROMPT = 16, 1e-4, 2, 2000, "solve_plain"
 SCRATCH = Scratch(hidden=256, layers=4, ffn=640, vocabulary=512, context=1024)

@@ -126,9 +126,12 @@ def main() -> None:
             make(root)
         print(f"rollouts.jsonl: {(root / 'rollouts.jsonl').stat().st_size / 1e6:.0f} MB")
         watch(root, Path(made))
-        start = time.perf_counter()
-        report([str(root)], str(Path(made) / "report.html"))
-        print(f"report written: {time.perf_counter() - start:.1f} s")
+        start, cpu = time.perf_counter(), time.process_time()
+        file = Path(made) / "report.html"
+        report([str(root)], str(file), transcripts=TESTED * SAMPLES)
+        seconds, used = time.perf_counter() - start, time.process_time() - cpu
+        size = file.stat().st_size / 1e6
+        print(f"report written: {size:.1f} MB, {seconds:.1f} s, {used:.1f} s of this process")
         with Browser(Path(made) / "other") as browser:
             there = "document.querySelectorAll('.item').length >= 100"
             for load in ("first", "second"):

@@ -2,7 +2,7 @@
 """Compares the rows of `Chats` with those of TRL 1.16's SFTTrainer: the same file of chats, the
 same tokenizer, the same template.
 
-    pip install "slm-math[bench]"
+    pip install ".[bench]"
     python scripts/check_chats.py
 
 Chats of one and of several turns are written with `write_chats` (JSON Lines and Parquet), and as

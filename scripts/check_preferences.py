@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains two steps of TRL 1.16's DPOTrainer on pairs that `slm-math build-data preferences` wrote.
 
-    pip install "slm-math[bench]"
+    pip install ".[bench]"
     python scripts/check_preferences.py
 
 The attempts are invented ones at four problems, two right and two wrong ones each. TRL reads the

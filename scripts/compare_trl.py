@@ -2,7 +2,7 @@
 """Compares the GRPO update of this project with that of TRL 1.16, on the CPU: ten steps with the
 same token ids, rewards and model.
 
-    pip install "slm-math[bench]"
+    pip install ".[bench]"
     python scripts/compare_trl.py [--only gspo] [--seed 0]
 
 Each row of the table trains one small model with `GRPOModule` and with `GRPOTrainer` on random
@@ -60,7 +60,7 @@ try:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 except ImportError:
-    sys.exit('TRL is not installed: pip install "slm-math[bench]"')
+    sys.exit('TRL is not installed: pip install ".[bench]"')
 
 STEPS, P, G, LONGEST, PROMPT = 10, 4, 4, 24, "solve_plain"
 LR, CLIP, TOLERANCE = 1e-3, 0.4, 1e-5  # some of the gradient norms are above this clip, some below

@@ -84,6 +84,13 @@ def _run(arguments: list[str]) -> None:
         fail(_no_command(arguments[0]))
     if {"-h", "--help"} & set(arguments):
         # before what takes seconds to import
+        from slm_math.everyday import EVERYDAY, everyday_help
+
+        if arguments[-1] == "all":
+            del arguments[-1]
+        elif arguments[0] in EVERYDAY:
+            print(everyday_help(arguments[0]))
+            return
         print(f"example: {example(arguments[0])}", end="\n\n", flush=True)
     from slm_math.messages import short
     from slm_math.parsing import with_nulls
@@ -100,10 +107,9 @@ def _run(arguments: list[str]) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAIN:
             raise
-        fail(
-            f"`slm-math {arguments[0]}` needs the package {error.name}: pip install "
-            "'slm-math[train]'"
-        )
+        from slm_math.extras import install
+
+        fail(f"`slm-math {arguments[0]}` needs the package {error.name}: {install('train')}")
     except Exception as error:
         is_user_error = (
             isinstance(error, ValueError | OSError)
@@ -304,9 +310,9 @@ def _training(arguments: list[str]) -> Any:
             import lightning  # noqa: F401
 
             starting("reading the configuration")
-            from slm_math.training import TrainingCLI
+            from slm_math.training import train
 
-        return TrainingCLI(args=classes_first(arguments))
+        return train(classes_first(arguments))
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # for which Lightning exits with 1
             raise end.__context__ from None

@@ -35,6 +35,10 @@ COMMANDS = {
         "slm_math.evaluation.compare_table:compare_runs",
         "compare evaluations problem by problem, paired",
     ),
+    "ablate": (
+        "slm_math.ablation.command:ablate",
+        "what a turn was worth: run it again without, or another one",
+    ),
     "power": (
         "slm_math.evaluation.power_lines:power",
         "how many problems and samples a comparison needs",
@@ -62,6 +66,10 @@ COMMANDS = {
     "check-data": (
         "slm_math.evaluation.check_data:check_data",
         "find what is wrong with a data set, such as test problems",
+    ),
+    "twins": (
+        "slm_math.synthesis.twins:twins",
+        "make unseen twins of problems, for the memorization gap",
     ),
     "tag": (
         "slm_math.evaluation.tag:tag",
@@ -105,6 +113,7 @@ EXAMPLES = {
     "grade": "completions.jsonl",
     "results": "runs/eval",
     "compare": "runs/eval/single_shot runs/eval/code_feedback",
+    "ablate": "runs/eval/solver_verifier --turn verifier",
     "report": "runs/sft-lora",
     "watch": "runs/sft-lora",
     "convert": "runs/eval/single_shot --to lm-eval --out samples.jsonl",
@@ -112,6 +121,7 @@ EXAMPLES = {
     "claim": "runs/eval/one runs/eval/other -o claim.zip",
     "overlap": "train.jsonl GSM8K:test",
     "check-data": "train.jsonl --against GSM8K:test",
+    "twins": "problems.jsonl -o twins.jsonl",
     "tag": "runs/eval --out tags.jsonl",
     "build-data": "drafts runs/eval --out data/drafts",
     "sandbox": "--port 8040",
@@ -123,9 +133,11 @@ EXAMPLES = {
 # the commands as the help shows them; one that is in no group is under the last heading
 GROUPS = {
     "train": ("plan", "fit", "watch", "validate", "test", "predict"),
-    "evaluate": (*("power", "eval", "grade", "results", "compare", "report", "claim", "convert"),),
+    "evaluate": (
+        *("power", "eval", "grade", "results", "compare", "ablate", "report", "claim", "convert"),
+    ),
     "use a model": ("solve", "serve-agent", "export", "check-export"),
-    "make and check data": ("generate-cot", "build-data", "tag", "check-data", "overlap"),
+    "make and check data": ("generate-cot", "build-data", "twins", "tag", "check-data", "overlap"),
     "set up": ("configs", "download", "doctor", "sandbox", "completion"),
 }
 FIRST = {
@@ -134,10 +146,10 @@ FIRST = {
     "slm-math report runs/sft-full": "see what it did",
 }
 AFTER = """\
-slm-math COMMAND --help begins with an example and lists all options, and
---print_config shows a configuration. The environment sets options, too:
-SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2 for fit, SLM_MATH_EVAL_SAMPLES=4 for eval;
-a dot in an option is two underscores."""
+slm-math COMMAND --help begins with an example; where options are very many, it
+has the usual ones, and --help all the others. --print_config shows all values.
+The environment sets options, too: SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2 for fit,
+SLM_MATH_EVAL_SAMPLES=4 for eval; a dot in an option is two underscores."""
 # command -> the options that its positional arguments fill; a star takes all that are left
 POSITIONAL = {
     "configs": "name",
@@ -148,12 +160,14 @@ POSITIONAL = {
     "grade": "file",
     "results": "folders*",
     "compare": "folders*",
+    "ablate": "run",
     "claim": "folders*",
     "report": "folders*",
     "watch": "run",
     "convert": "evaluation",
     "overlap": "train test",
     "check-data": "source",
+    "twins": "file",
     "tag": "evaluations*",
     "build-data": "kind folders*",
 }
@@ -169,6 +183,7 @@ FLAGS = {
 # command -> the options that take all values that follow
 LISTS = {
     "check-data": ("--against", "--split"),
+    "twins": ("--against",),
     "build-data": ("--pass_rate",),
     "power": ("--pilot",),
     "solve": ("--image",),

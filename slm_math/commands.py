@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +16,7 @@ from slm_math.data.base import Source
 from slm_math.data.benchmarks import NAMED
 from slm_math.data.named import source_names
 from slm_math.parsing import Parser
+from slm_math.ranges import check_number
 from slm_math.shipped import config_file
 from slm_math.types import AnswerType
 
@@ -23,7 +24,13 @@ ENGINES = ("CheckpointEngine", "VLLMEngine", "VLLMServers")  # those whose `path
 ENDPOINTS = ("OpenAIEngine", "OpenAIBatches")  # those that have their `model` elsewhere
 
 
-def results(folders: Sequence[str], by: str | None = None) -> None:
+def results(
+    folders: Sequence[str],
+    by: str | None = None,
+    over: Literal["cost"] | None = None,
+    prompt_weight: float = 0.0,
+    filter: str | None = None,
+) -> None:
     """Prints the results of evaluations side by side: one column per folder, one row per agent.
 
     Args:
@@ -31,21 +38,55 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
             `eval/<epoch>` folders of them, or a folder that holds several of these; or files of
             completions, as `grade` reads them.
         by: also break the results down by this tag of the problems.
+        over: with "cost", accuracy against tokens instead: all agents on the same problems, each
+            compared with the first one at equal cost. Agents with several samples of a problem
+            have votes of 3, 5, ... of them as well.
+        prompt_weight: of "cost", what a token of a prompt costs, as a share of a sampled one.
+        filter: of files of lm-eval, the filter whose rows count (strict-match): what it left of the
+            replies is graded.
     """
     from slm_math.grading.opened import evaluations_of
 
     console = Console()
-    with evaluations_of(folders, console) as paths:
-        _results(paths, by, console)
+    check_number("prompt_weight", prompt_weight, low=0)
+    with evaluations_of(folders, console, filter=filter) as paths:
+        if over == "cost":
+            _over_cost(paths, prompt_weight, console)
+        else:
+            _results(paths, by, console)
+
+
+def _over_cost(folders: Mapping[str, Path], prompt_weight: float, console: Console) -> None:
+    """As `results --over cost`, of folders by their names."""
+    from slm_math.evaluation.costs_table import costs_table
+    from slm_math.evaluation.plain import print_line
+    from slm_math.evaluation.runs import check_grader, named_folders, read_finished
+
+    found = [
+        (folder.rstrip("/"), name, path)
+        for folder, place in folders.items()
+        for name, path in named_folders(folder, place).items()
+    ]
+    short = len({name for _, name, _ in found}) == len(found)
+    places = {name if short else f"{folder}/{name}": path for folder, name, path in found}
+    runs = {name: read_finished(name, path) for name, path in places.items()}
+    check_grader(list(runs.values()))
+    table, lines = costs_table({n: one.samples for n, one in runs.items()}, prompt_weight)
+    console.print(table)
+    for line in lines:
+        print_line(console, line)
 
 
 def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> None:
     """As `results`, of folders by their names."""
     from slm_math.evaluation.blind import control_lines
+    from slm_math.evaluation.controls import arm_lines
     from slm_math.evaluation.plain import cell, path_lines, print_line
     from slm_math.evaluation.runs import named_folders
     from slm_math.evaluation.table import calibration_lines, verdicts_table, warning_lines
+    from slm_math.evaluation.twins import gap_lines
     from slm_math.metrics.summary import Summary, by_tag, read_summary
+    from slm_math.records.eval_folders import run_of
     from slm_math.records.files import read_manifest
 
     columns: dict[str, dict[str, Summary]] = {}
@@ -82,7 +123,9 @@ def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> N
     }
     if verdicts := verdicts_table(every):
         console.print(verdicts)
-    for line in (*control_lines(paths), *calibration_lines(every)):
+    roots = [root for root in map(run_of, folders.values()) if root is not None]
+    arms = [line for root in roots for line in arm_lines(root)]
+    for line in (*control_lines(paths), *gap_lines(paths), *arms, *calibration_lines(every)):
         print_line(console, line)
     for column in columns.values():
         for line in warning_lines(column):
@@ -109,6 +152,7 @@ def grade_file(
     golds: str | None = None,
     records: str | None = None,
     disagreements: int = 5,
+    filter: str | None = None,
 ) -> None:
     """Grades the saved completions of a file, and writes the verdicts beside it: `slm-math grade
     FILE`.
@@ -159,6 +203,8 @@ def grade_file(
             by id, or else by the text of the problem.
         records: folder for records, as eval writes them, for results, compare and report.
         disagreements: how many samples to show on which the rows' own verdict and ours differ.
+        filter: of a file of lm-eval, the filter whose rows count (strict-match): what it left of
+            the replies is graded (or the replies themselves, with --completion resps).
     """
     from slm_math.foreign.joining import Golds
     from slm_math.grading.fields import Fields
@@ -178,6 +224,7 @@ def grade_file(
         last_number=last_number,
         format=format,
         second_opinion=second_opinion,
+        filter=filter,
     )
     if bool(file) == bool(explain):
         raise ValueError(

@@ -83,6 +83,7 @@ class ConfigFile(ActionConfigFile):
             text, name = file.read_text(encoding="utf-8"), f"config file {file}"
         if name or text.lstrip().startswith("{"):
             content = load(text, name)
+            check_options(content, name or "--config")
         if isinstance(content, dict):
             check_secrets(content)
             values = json.dumps(with_new_names(content, getattr(parser, "renamed", {})))
@@ -94,6 +95,15 @@ class ConfigFile(ActionConfigFile):
             count = len(callbacks)
             together = cfg["trainer.callbacks"]
             cfg["trainer.callbacks"] = merged_by_class(together[:count], together[count:])
+
+
+def check_options(content: Any, name: str) -> None:
+    """Raises ValueError for a config that is no mapping; an empty one is none, and sets nothing."""
+    if content is not None and not isinstance(content, dict):
+        kind = "a list" if isinstance(content, list) else "a text or a number"
+        raise ValueError(
+            f"{name} holds {kind}, and a config holds options by name, as in `limit: 10`"
+        )
 
 
 def check_secrets(content: Any) -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slm_math.engines import vllm_setup
+from slm_math.extras import install
 from slm_math.sandbox import SandboxError, tiers
 from slm_math.sandbox.outcome import Limits
 
@@ -149,11 +150,11 @@ def _training() -> Iterator[Finding]:
             continue
         present = _version(requirement.name)
         if present is None:
-            install = f"pip install 'slm-math[{extra}]'" if extra else "install slm-math anew"
+            added = install(extra) if extra else "install slm-math anew"
             yield (
                 (None if extra == "quant" else False),
                 requirement.name,
-                f"not installed: {install}",
+                f"not installed: {added}",
             )
         elif not requirement.specifier.contains(present, prereleases=True):
             yield False, requirement.name, f"{present}, but {requirement.specifier} is needed"
@@ -171,7 +172,7 @@ def _training() -> Iterator[Finding]:
 
 def _torch() -> Iterator[Finding]:
     if _version("torch") is None:
-        yield False, "torch", "not installed: pip install 'slm-math[train]'"
+        yield False, "torch", f"not installed: {install('train')}"
         return
     try:
         import torch

@@ -25,7 +25,7 @@ from slm_math.spelling import nearest_option, similar
 
 _OF_LIGHTNING = {"self", "model", "datamodule", "train_dataloaders", "val_dataloaders"}
 _ALWAYS = {
-    *("c", "config", "help", "print_config", "seed_everything", "torch_threads"),
+    *("c", "config", "help", "print_config", "seed_everything", "torch_threads", "controls"),
     *("fit", "validate", "test", "predict"),  # sections of a config for all commands
 }
 _SECTIONS = ("trainer", "model", "data", "eval")

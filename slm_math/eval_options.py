@@ -49,8 +49,7 @@ def apply_eval_options(config: Namespace) -> None:
     given = config.pop("eval", None)
     if not given:
         return
-    callbacks = config.get("trainer.callbacks") or []
-    evals = [each for each in callbacks if isinstance(each, Namespace) and _is_agent_eval(each)]
+    evals = agent_evals(config)
     if not evals:
         first = next(_leaves(given, "eval"))
         raise ValueError(
@@ -59,6 +58,13 @@ def apply_eval_options(config: Namespace) -> None:
         )
     for each in evals:
         each["init_args"] = _merged(each.get("init_args") or Namespace(), given)
+
+
+def agent_evals(config: Namespace) -> list[Namespace]:
+    """The AgentEvals of a configuration."""
+    callbacks = config.get("trainer.callbacks") or []
+    listed = callbacks if isinstance(callbacks, list) else [callbacks]
+    return [each for each in listed if isinstance(each, Namespace) and _is_agent_eval(each)]
 
 
 def _is_agent_eval(callback: Namespace) -> bool:

@@ -12,7 +12,7 @@ from types import FunctionType, ModuleType
 
 from yaml import YAMLError
 
-from slm_math.command_table import TRAINING, example
+from slm_math.command_table import POSITIONAL, TRAINING, example
 from slm_math.option_names import option_names
 from slm_math.settings import classes_by_path, settings_of, with_place
 from slm_math.shipped import config_file
@@ -82,8 +82,8 @@ def short(message: str, arguments: Sequence[str] = (), command: str = "") -> str
         option = text.removeprefix("there is no option ")
         text += nearest_option(option, _all_options(arguments, command))
     if command and text.startswith("the following options are required") and not where:
-        text += f"; for example: {example(command)}"
-    names_it = text.startswith((where, "there is no option", "the following options"))
+        text = f"{_positional(text, command)}; for example: {example(command)}"
+    names_it = text.startswith((where, "there is no option", "the following", "required"))
     if where and where != "config" and not names_it:
         text = f"{where}: {text}"
     text = with_place(text, arguments)
@@ -120,8 +120,10 @@ def _plain(reason: str, where: str, path: str | None, value: str, arguments: Seq
         if place := _of_many(where, arguments, value=match[1]):
             return _name_first(place, base, None)
         return _no_class(match[1], base, where)
-    if match := re.match(r"Import path (\S+) does not correspond to a subclass of", reason):
-        return f"{match[1]} is not {_article(base)}{_known(base)}"
+    if match := re.match(r"Import path (\S* ?)does not correspond to a subclass of", reason):
+        name = match[1].strip()
+        kind = "" if name else ", whose class a config names, not a function or a module"
+        return f"{name or value} is not {_article(base)}{kind}{_known(base)}"
     if path and re.match(r"module \S+ has no attribute|No module named", reason):
         if _is_data(path) and base is not None and base.__name__ == "Source":
             return _no_class(path, base, where)
@@ -166,6 +168,15 @@ def _expected(kind: str, value: str, where: str) -> str:
         form = f"--{where}.NAME {value}" if many else "'{name: value}'"
         return f"expected values by name, such as {form}, got {value}"
     return f"expected {_KINDS.get(kind, kind)}, got {value}"
+
+
+def _positional(text: str, command: str) -> str:
+    """That options are required, with the positional ones as the help of the command has them."""
+    for name in POSITIONAL.get(command, "").replace("*", "").split():
+        text = re.sub(rf"--{name}\b", name.upper(), text)
+    return (
+        text if ": --" in text else text.replace("the following options are required", "required")
+    )
 
 
 def _of_choices(reasons: Sequence[str], value: str) -> list[str]:
@@ -260,7 +271,8 @@ def _no_option(
         text = _name_first(place, _base_class(where), option)
         return f"{text}, before the file that sets its options" if in_file and arguments else text
     group = "" if group in TRAINING else group
-    option = ".".join(part for part in (where, group, name) if part)
+    place = _of_many(where, arguments, name) or where
+    option = ".".join(part for part in (place, group, name) if part)
     last = option.rpartition(".")[2]
     own = {option for cls in _our_classes() if cls.__name__ == owner for option in _options(cls)}
     return f"there is no option {option}{similar(last, own)}"

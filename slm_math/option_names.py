@@ -15,7 +15,7 @@ CALLBACK = "slm_math.callbacks.AgentEval"  # its options are those of `eval`
 # what a section takes if no class is named
 SECTIONS = {"model": ("SFTModule", "GRPOModule"), "data": ("ChatData", "ProblemData")}
 OF_TRAINING = (
-    *("config", "ckpt_path", "seed_everything", "torch_threads"),
+    *("config", "ckpt_path", "seed_everything", "torch_threads", "controls"),
     *("trainer", "model", "data", "eval"),
 )
 WITH_OPTIONS = ("trainer", "model", "data", "eval")

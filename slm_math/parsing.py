@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from slm_math.command_table import TRAINING, form
 from slm_math.config_files import ConfigFile, environment_with_new_names
+from slm_math.everyday import fitted
 from slm_math.messages import short
 from slm_math.spelling import similar
 from slm_math.visible import visible
@@ -45,6 +46,9 @@ class Parser(ArgumentParser):
         self._negative_number_matcher = re.compile(
             r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE
         )
+
+    def format_help(self) -> str:
+        return fitted(super().format_help())
 
     def _load_env_vars(self, env: Mapping[str, str], defaults: bool) -> Namespace:
         """Reads the environment, in which options may have their old names, too."""

@@ -16,7 +16,7 @@ from slm_math.eval_options import apply_eval_options
 from slm_math.modules.trainer_checks import check_precision
 from slm_math.planning.advice import Change, changes
 from slm_math.planning.devices import DEVICES, Device, device_named, here
-from slm_math.planning.of_run import read_for_plan, setup_of, workload_of
+from slm_math.planning.of_run import check_sizes, read_for_plan, setup_of, workload_of
 from slm_math.planning.predict import RunPlan, predict
 from slm_math.planning.process import resident
 from slm_math.planning.workload import Workload
@@ -78,6 +78,7 @@ def run_plan(arguments: Sequence[str], device: str | None, as_json: bool) -> Non
         found = device_named(device or here())
         ranks = _ranks(settings)
         notes = _read(module, data, ranks)
+        check_sizes(module, data)
         callbacks = settings.get("callbacks") or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         evaluations = [each for each in callbacks if isinstance(each, AgentEval)]

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import CSVLogger, Logger
 
+from slm_math.extras import install
+
 # logger -> its package, and the extra that installs it
 PACKAGES = {
     "TensorBoardLogger": ("tensorboard", "loggers"),
@@ -34,9 +36,7 @@ def prepare_loggers(configured: Any, root: Path) -> None:
         kind = str(path).rpartition(".")[2]
         package, extra = PACKAGES.get(kind, ("", ""))
         if package and not _is_installed(package):
-            raise ValueError(
-                f"trainer.logger {kind} needs {package}: pip install 'slm-math[{extra}]'"
-            )
+            raise ValueError(f"trainer.logger {kind} needs {package}: {install(extra)}")
         run = NAMES.get(kind)
         if run and one.init_args.get(run) is None:
             one.init_args[run] = _name_of(root)

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from slm_math.config_files import load, with_new_names
+from slm_math.config_files import check_options, load, with_new_names
 from slm_math.shipped import config_file, is_text
 
 CLASS = re.compile(r"([a-z_]\w*\.)*[A-Z]\w*")
@@ -62,9 +62,7 @@ def _text_of(value: str) -> tuple[str, str | None]:
 
 def _of_file(value: str, renamed: Mapping[str, str]) -> Iterator[Setting]:
     content = load(*_text_of(value))
-    if isinstance(content, list):
-        name = _text_of(value)[1] or value
-        raise ValueError(f"{name} holds a list, and a config holds options by name")
+    check_options(content, _text_of(value)[1] or value)
     if isinstance(content, dict):
         # the command's parser notes old names when it reads the file
         for key, inner in with_new_names(content, renamed, quietly=True).items():

@@ -34,9 +34,11 @@ from slm_math import callbacks  # noqa: E402
 from slm_math.callbacks.monitors import check_monitors  # noqa: E402
 from slm_math.command_table import form  # noqa: E402
 from slm_math.config_files import ConfigFile  # noqa: E402
+from slm_math.control_arms import begin_arm, check_images, chosen_arms, make_arm  # noqa: E402
 from slm_math.data.chat_data import ChatData  # noqa: E402, F401
 from slm_math.data.problem_data import ProblemData  # noqa: E402, F401
-from slm_math.eval_options import add_eval_options, apply_eval_options  # noqa: E402
+from slm_math.eval_options import add_eval_options, agent_evals, apply_eval_options  # noqa: E402
+from slm_math.evaluation.controls import print_arms  # noqa: E402
 from slm_math.modules.base import PolicyModule  # noqa: E402
 from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
 from slm_math.modules.sft import SFTModule  # noqa: E402, F401
@@ -50,10 +52,12 @@ from slm_math.modules.trainer_checks import (  # noqa: E402
 )
 from slm_math.parsing import CONFIG_HELP, ENV_PREFIX, RENAMED, Parser  # noqa: E402
 from slm_math.policy.threads import set_threads  # noqa: E402
-from slm_math.records.files import configuration  # noqa: E402
+from slm_math.records.files import configuration, control  # noqa: E402
 from slm_math.records.redaction import without_secrets  # noqa: E402
-from slm_math.resuming import begin  # noqa: E402
+from slm_math.records.run_folder import read_run  # noqa: E402
+from slm_math.resuming import begin, is_first_rank  # noqa: E402
 from slm_math.run_loggers import loggers_of, prepare_loggers  # noqa: E402
+from slm_math.stopping import say  # noqa: E402
 from slm_math.trackio_logger import TrackioLogger  # noqa: E402, F401
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -96,11 +100,15 @@ class SaveConfig(SaveConfigCallback):
 
 class TrainingCLI(LightningCLI):
     """Builds trainer, module and data from configs; every run has a progress bar, a CSV log and
-    checkpoints.
+    checkpoints. With `arm` the run is that control arm of the run that the arguments describe.
     """
 
-    def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
+    def __init__(
+        self, args: list[str] | None = None, run: bool = True, arm: str | None = None
+    ) -> None:
         self._command = args[0] if args and run else None
+        self.arm = arm
+        self.arms: list[str] = []  # which shall follow
         super().__init__(
             PolicyModule,
             L.LightningDataModule,
@@ -141,6 +149,13 @@ class TrainingCLI(LightningCLI):
             help="CPU threads of torch; by default the number of free cores (of all cores if "
             "inference.deterministic), and on resume that of the interrupted run",
         )
+        parser.add_argument(
+            "--controls",
+            type=str | list[str] | None,
+            default=None,
+            help="control arms that `fit` trains after the run, in <root>/controls: random_reward, "
+            "format_only, shuffled_gold, blank_images; several with commas between them",
+        )
         add_eval_options(parser)
         quiet = {"trainer.enable_model_summary": False}
         parser.set_defaults(
@@ -150,6 +165,7 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand] if self.subcommand else self.config
         apply_eval_options(config)
+        self._set_arms(config)
         configuration.set(plain(self.parser, self.config))
         trainer = config.trainer
         if trainer.gradient_clip_val:
@@ -171,6 +187,22 @@ class TrainingCLI(LightningCLI):
             config.torch_threads, bool(config.get("model.init_args.inference.deterministic"))
         )
         torch.set_float32_matmul_precision("high")
+
+    def _set_arms(self, config: Any) -> None:
+        """Finds the arms that shall follow, or makes the configuration that of an arm."""
+        if self.subcommand != "fit":
+            return
+        config.trainer.default_root_dir = config.trainer.default_root_dir or ROOT
+        root = Path(config.trainer.default_root_dir)
+        if chosen := chosen_arms(config):
+            for evaluation in agent_evals(config):
+                evaluation["init_args"]["at_start"] = True  # gains are since then
+        if self.arm is None:
+            self.arms = chosen
+            control.set(None)
+        else:
+            make_arm(config, self.arm)
+            control.set({"arm": self.arm, "run": read_run(root).get("run")})
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = self._get(self.config_init, "trainer", default={})
@@ -210,6 +242,25 @@ class TrainingCLI(LightningCLI):
         if self.subcommand == "fit":
             check_end(self.trainer, self.model.optim)  # also before other ranks are started
             check_monitors(self.trainer, self.model)
+            check_images(self.arms, self.datamodule.source)
+
+
+def train(arguments: list[str]) -> TrainingCLI | None:
+    """A training command, then the control arms that its configuration names, one after the other
+    in this process.
+    """
+    cli = TrainingCLI(args=arguments)
+    arms, root = cli.arms, Path(cli.trainer.default_root_dir)
+    if not arms or cli.trainer.fast_dev_run:
+        return cli
+    del cli  # before the next model is loaded
+    for number, arm in enumerate(arms, 1):
+        begin_arm(root, arm)
+        say(f"control arm {arm} ({number} of {len(arms)})")
+        TrainingCLI(args=arguments, arm=arm)
+    if is_first_rank():
+        print_arms(root)
+    return None
 
 
 def default_precision(accelerator: str | None) -> str:

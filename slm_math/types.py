@@ -196,6 +196,7 @@ class Generate:
     With `resume=True` the chat ends in an open assistant message, and the reply continues it. Of a
     cascade, `attempt` is the number of the try, whose requests are counted by themselves: no draw
     depends on how many another try needed. `plays` is the agent's own role, which `role` plays.
+    `draw` ends the random key of a request in place of its number, where a workflow runs again.
     """
 
     chat: Chat
@@ -211,6 +212,7 @@ class Generate:
     effort: str | None = None
     attempt: int = 0
     plays: str = ""
+    draw: tuple[int | str, ...] = ()
 
     def sampling(self, default: Sampling) -> Sampling:
         given = {n: value for n in _DECODING if (value := getattr(self, n)) is not None}
@@ -266,9 +268,7 @@ class RunResult:
     @property
     def text(self) -> str:
         """The text that a model sees: the output, then the last expression's value or the line of
-        the error.
-
-        Of long ones the beginning and the end: what is in the middle would fill its context.
+        the error; of long ones the beginning and the end, as the rest would fill its context.
         """
         parts = (
             shortened(self.stdout.strip("\n")),

@@ -39,6 +39,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path, len(LONG)))
 
 
+@pytest.fixture(autouse=True)
+def no_real_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests have hubs of their own; whether there is a network makes no difference to them."""
+    monkeypatch.setattr("slm_math.data.hub.hub_is_away", lambda endpoint: False)
+
+
 @pytest.fixture
 def graded_answers(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     """The answers that are graded during the test, in order."""

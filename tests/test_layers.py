@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"ranges", "shortening", "stopping", "visible", "images", "collection"},
+    {"ranges", "shortening", "stopping", "visible", "images", "collection", "extras"},
     {"starting", "listening", "spelling"},
     {"sampling"},
     {"types"},
@@ -32,13 +32,14 @@ LAYERS = [
     {"solving", "watching", "planning"},
     {
         *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
-        *("early_paths", "shipped", "command_table", "named_classes"),
+        *("early_paths", "shipped", "command_table", "everyday", "named_classes"),
         *("option_names", "settings", "completing"),
     },
-    {"exports"},
+    {"exports", "ablation"},
     {
         "cli",
         "commands",
+        "control_arms",
         "doctor",
         "eval_options",
         "exporting",

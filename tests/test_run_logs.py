@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 
 from slm_math.callbacks.rollout_table import COLUMNS
 from slm_math.cli import run
+from slm_math.extras import install
 from slm_math.report.load import load
 from slm_math.run_loggers import loggers_of, prepare_loggers
 
@@ -65,7 +66,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_report_has_the_rewards_of_a_run_with_another_logger(logged: Path) -> None:
     material = load([str(logged)])
-    assert [step for step, _ in material.rewards[0].points] == [0, 1]
+    rewards = next(each for each in material.training if each.metric == "train/reward")
+    assert [step for step, _ in rewards.points] == [0, 1]
     assert material.notes == ()
 
 
@@ -298,6 +300,6 @@ def test_logger_without_its_package_is_told_what_to_install(
     with pytest.raises(SystemExit):
         run([*SMALL, f"--trainer.default_root_dir={tmp_path / 'root'}", *extra])
     said = capsys.readouterr().err
-    needed = f"trainer.logger {name} needs {package}: pip install 'slm-math[{needed_extra}]'"
+    needed = f"trainer.logger {name} needs {package}: {install(needed_extra)}"
     assert said == f"slm-math: error: {needed}\n"
     assert not (tmp_path / "root").exists()

@@ -33,21 +33,28 @@ def test_a_curve_shows_the_means_of_both_ends() -> None:
     assert str(alone) == "3 -> 3 (first and last step of 1)"
 
 
+@pytest.mark.parametrize(("at_start", "first"), [(False, "25.0"), (True, "0.0")])
 def test_accuracies_are_those_of_the_first_and_the_last_evaluation(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    at_start: bool,
+    first: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Scripted, "right", 0)
+
     class Climb(Summary):
         def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
             monkeypatch.setattr(Scripted, "right", (7, 21)[trainer.current_epoch])
 
-    evaluation = AgentEval({"scripted": Scripted()}, limit=None)
+    evaluation = AgentEval({"scripted": Scripted()}, limit=None, at_start=at_start)
     every = [evaluation, ExportHF(check=False), Climb()]
     options = {"max_epochs": 2, "limit_train_batches": 1}
     trainer(tmp_path / "run", callbacks=every, **options).fit(sft(), data(Indexed()))  # type: ignore[arg-type]
     lines = capsys.readouterr().out.splitlines()
     [line] = [line for line in lines if line.startswith("scripted  ")]
-    assert "25.0 -> 75.0 % [" in line
-    assert "change +50.0 [" in " ".join(lines)
+    assert f"{first} -> 75.0 % [" in line
+    assert f"change +{75 - float(first):.1f} [" in " ".join(lines)
     assert f"model: {tmp_path / 'run' / 'export'}" in lines
     assert f"next: slm-math report {tmp_path / 'run'}" in lines
     assert any(line.startswith("next: slm-math fit ") for line in lines)

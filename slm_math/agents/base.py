@@ -139,11 +139,11 @@ def check_answer(answer: object, owner: str, about: str = "") -> str | None:
     )
 
 
-def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
+def parallel(workflows: Sequence[Workflow[T]], first: int = 0) -> Workflow[list[T]]:
     """Runs workflows side by side inside one agent: `answers = yield from parallel([...])`.
 
     Their requests go out together; results come back in the order of `workflows`. A note gets the
-    index of its workflow in front of its `branch`.
+    index of its workflow in front of its `branch`, counted from `first`.
     """
     done: dict[int, T] = {}
     waiting: dict[int, list[Effect]] = {}
@@ -155,13 +155,13 @@ def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
             effects = next(workflows[index]) if results is None else workflows[index].send(results)
             # notes need no result: continue with the next request
             while effects and all(isinstance(effect, Note) for effect in effects):
-                notes.extend(with_branch(effect, index) for effect in effects)
+                notes.extend(with_branch(effect, first + index) for effect in effects)
                 if len(notes) > MOST_EVENTS:
                     raise ValueError(f"a workflow never ends: {MOST_EVENTS} notes and no request")
                 effects = workflows[index].send([None] * len(effects))
             if not effects:
                 raise ValueError("a workflow yielded an empty list of requests")
-            waiting[index] = [with_branch(effect, index) for effect in effects]
+            waiting[index] = [with_branch(effect, first + index) for effect in effects]
         except StopIteration as end:
             done[index] = end.value
 

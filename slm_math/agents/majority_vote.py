@@ -32,6 +32,9 @@ class MajorityVote(Agent):
         checks: verdicts of the verifier on each sample. The sample's weight is their mean (CORRECT
             1, UNCLEAR 0.5, INCORRECT 0).
         check_temperature: temperature of the verdicts if there are several.
+        stop: asks for no more samples once they could not change the answer: first for as many as
+            may decide, then for as many again. The answer is that of all k, each with its own
+            draw, for fewer tokens and in more rounds. Only with votes.
     """
 
     minimums = {"k": 1, "checks": 1}
@@ -43,6 +46,7 @@ class MajorityVote(Agent):
     pick: Literal["votes", "weighted", "best"] = "votes"
     checks: int = 1
     check_temperature: float = 0.7
+    stop: bool = False
     verify_prompt: Prompt = Prompt("verify", "problem draft answer")
     verify_output_prompt: Prompt = Prompt("verify_output", "output")
 
@@ -52,11 +56,24 @@ class MajorityVote(Agent):
             raise ValueError(
                 f"MajorityVote's pick must be votes, weighted or best, got {self.pick!r}"
             )
+        if self.stop and self.pick != "votes":
+            raise ValueError(
+                f"MajorityVote stops early only with pick: votes, since verdicts may still weigh "
+                f"more, got {self.pick!r}"
+            )
         if self.pick != "votes":
             self.derive(roles=("solver", "verifier"), uses_python=True)
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
-        votes = yield from parallel([self.candidate(problem) for _ in range(self.k)])
+        votes: list[tuple[str | None, float]] = []
+        counts: list[int] = []
+        while not decided(counts, self.k - len(votes)):
+            more = may_decide(counts, self.k - len(votes)) if self.stop else self.k
+            asked = [self.candidate(problem) for _ in range(more)]
+            votes += yield from parallel(asked, first=len(votes))
+            answers = [answer for answer, _ in votes if answer is not None]
+            found = classes(answers, problem.answer_type, problem.choices)
+            counts = [len(group) for group in found]
         answer, share = elect(votes, problem, best=self.pick == "best")
         yield [Note("vote", answer, share)]
         return answer
@@ -83,6 +100,30 @@ class MajorityVote(Agent):
         ]
         verdicts = yield from parallel(checks)
         return answer, sum(WEIGHTS[decision] for decision, _ in verdicts) / self.checks
+
+
+def decided(counts: Sequence[int], left: int) -> bool:
+    """Whether no `left` further votes can change which of the classes wins, given the votes of each
+    class in the order in which they came; of equal ones the first wins.
+    """
+    if not counts or not left:
+        return not left
+    most = max(counts)
+    leader = counts.index(most)
+    others = (count + left for place, count in enumerate(counts) if place > leader)
+    earlier = (count + left for count in counts[:leader])
+    return left <= most and all(n <= most for n in others) and all(n < most for n in earlier)
+
+
+def may_decide(counts: Sequence[int], left: int) -> int:
+    """The fewest further votes that decide, if all of them are for the class that leads."""
+    leading = list(counts) or [0]
+    leader = leading.index(max(leading))
+    for more in range(1, left):
+        leading[leader] += 1
+        if decided(leading, left - more):
+            return more
+    return left
 
 
 def elect(

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 CLAIM, README = "claim.json", "README.md"
-RECORDS, MANIFEST, OVERLAP, CONTROL = "records.jsonl.gz", "manifest.json", "overlap.json", "control"
+RECORDS, MANIFEST, OVERLAP = "records.jsonl.gz", "manifest.json", "overlap.json"
+CONTROLS = "controls"
 # the names that members may have; a number is the place of a run in the claim
 _NAMES = re.compile(
     r"claim\.json|README\.md"
-    r"|runs/[1-9][0-9]{0,3}/(?:(?:control/)?(?:records\.jsonl\.gz|manifest\.json)|overlap\.json)"
+    r"|runs/[1-9][0-9]{0,3}/(?:(?:controls/[a-z][a-z0-9_]{0,40}/)?"
+    r"(?:records\.jsonl\.gz|manifest\.json)|overlap\.json)"
 )
 _TIME = (1980, 1, 1, 0, 0, 0)
 LARGEST_FILE = 4 << 30  # bytes of a claim

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from slm_math.answers import grader_version
 from slm_math.claims.archive import CLAIM, README, members, parsed
-from slm_math.claims.figures import agent_of, described
+from slm_math.claims.figures import Design, agent_of, described
 from slm_math.claims.frozen import FrozenRun, frozen
 from slm_math.claims.regrade import moved
 from slm_math.claims.replay import Replayed
@@ -62,11 +62,13 @@ def check_members(
         )
         return
     for run in runs:
-        for each in (run, run.control):
-            if each is not None:
-                _check_run(each, checked, console)
+        for each in (run, *run.controls.values()):
+            _check_run(each, checked, console)
     try:
-        again = described(runs, {n: d for n, d in found.items() if n not in (CLAIM, README)})
+        design = Design.of(claim.get("design"))
+        again = described(
+            runs, design, {n: d for n, d in found.items() if n not in (CLAIM, README)}
+        )
     except ValueError as error:
         checked.moved.append(plain(error, 400))
         return

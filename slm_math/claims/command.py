@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from slm_math.claims.archive import CLAIM, archive, parsed, sha256
 from slm_math.claims.check import Checked, check_claim, check_members
-from slm_math.claims.figures import claim_members
+from slm_math.claims.figures import Design, claim_members
 from slm_math.claims.frozen import runs_of
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.records.files import naming
@@ -20,7 +21,13 @@ from slm_math.records.files import naming
 LINES = 100  # of what moved
 
 
-def claim(folders: Sequence[str] = (), out: str | None = None, check: str | None = None) -> None:
+def claim(
+    folders: Sequence[str] = (),
+    out: str | None = None,
+    check: str | None = None,
+    cluster: str | None = None,
+    over: Literal["seeds"] | None = None,
+) -> None:
     """Freezes evaluations into one file that anybody can check without a model, or checks one:
     `slm-math claim RUNS -o claim.zip`, `slm-math claim --check claim.zip`.
 
@@ -35,10 +42,14 @@ def claim(folders: Sequence[str] = (), out: str | None = None, check: str | None
             first run is the baseline of the others.
         out: the file to write, such as claim.zip.
         check: a claim file to check, instead.
+        cluster: a tag of the problems, such as template, or images: problems with the same value
+            are one unit of intervals and tests, as in `compare`.
+        over: with "seeds", a claim about a method: the first half of the folders are runs of the
+            baseline with different seeds, the second half those of the method, in the same order.
     """
     console = Console()
     if check is not None:
-        if folders or out:
+        if folders or out or cluster or over:
             raise ValueError("--check takes a claim file and nothing else")
         if not _report(Path(check), check_claim(Path(check), Console(stderr=True)), console):
             sys.exit(2)
@@ -46,7 +57,7 @@ def claim(folders: Sequence[str] = (), out: str | None = None, check: str | None
     if not out:
         raise ValueError("name the file to write: slm-math claim RUNS -o claim.zip")
     runs = runs_of(folders)
-    members = claim_members(runs)
+    members = claim_members(runs, Design(cluster, over))
     checked = Checked()
     claimed = parsed(members[CLAIM])
     check_members(members, claimed, runs, checked=checked, console=Console(stderr=True))

@@ -3,58 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from slm_math.claims.archive import CLAIM, README, json_bytes, parsed, sha256
 from slm_math.claims.frozen import FrozenRun
 from slm_math.claims.replay import Replayed, replayed
 from slm_math.claims.words import readme, statement
-from slm_math.evaluation.blind import blind_control
+from slm_math.evaluation.clusters import by_cluster
 from slm_math.evaluation.compare import Comparison, compare
+from slm_math.evaluation.seeds import compare_seeds, pairs_of
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import summarize
 from slm_math.records.files import recorded_data_hash
 
-FORMAT = 1  # of claim files
+FORMAT = 2  # of claim files
 DIGITS = 9  # significant ones of a figure: those that no machine computes otherwise
 
 
-def claim_members(runs: Sequence[FrozenRun]) -> dict[str, bytes]:
+@dataclass(frozen=True)
+class Design:
+    """What the comparisons of a claim are about.
+
+    Args:
+        cluster: a tag of the problems, or "images": those with the same value are one unit of
+            intervals and tests.
+        over: "seeds" for whether a method is better: the first half of the runs are those of the
+            baseline with different seeds, the second half those of the method.
+    """
+
+    cluster: str | None = None
+    over: Literal["seeds"] | None = None
+
+    @classmethod
+    def of(cls, data: Any) -> Design:
+        """The design that a claim says it has. Raises ValueError for what is none."""
+        if not isinstance(data, dict) or set(data) != {"cluster", "over"}:
+            raise ValueError("claim.json.design: it is none")
+        cluster, over = data["cluster"], data["over"]
+        if not (cluster is None or isinstance(cluster, str)) or over not in (None, "seeds"):
+            raise ValueError("claim.json.design: its values are none of a claim")
+        return cls(cluster, over)
+
+    def samples(self, run: FrozenRun) -> Samples:
+        """The samples of a run, with the units of this design."""
+        samples = Samples.of(run.records)
+        return samples if self.cluster is None else by_cluster(samples, self.cluster)
+
+
+def claim_members(runs: Sequence[FrozenRun], design: Design = Design()) -> dict[str, bytes]:
     """All members of the claim of these runs."""
     members = {
         name: data
         for place, run in enumerate(runs, 1)
         for name, data in run.members(f"runs/{place}/")
     }
-    return members | described(runs, members)
+    return members | described(runs, design, members)
 
 
-def described(runs: Sequence[FrozenRun], members: Mapping[str, bytes]) -> dict[str, bytes]:
+def described(
+    runs: Sequence[FrozenRun], design: Design, members: Mapping[str, bytes]
+) -> dict[str, bytes]:
     """claim.json and README.md of runs, whose files are `members`."""
-    claim = claim_of(runs, members)
+    claim = claim_of(runs, design, members)
     return {CLAIM: json_bytes(claim), README: readme(claim).encode()}
 
 
-def claim_of(runs: Sequence[FrozenRun], members: Mapping[str, bytes]) -> dict[str, Any]:
+def claim_of(
+    runs: Sequence[FrozenRun], design: Design, members: Mapping[str, bytes]
+) -> dict[str, Any]:
     """The content of claim.json.
 
-    Raises ValueError if the runs have other problems, or were graded by several versions.
+    Raises ValueError if the runs have other problems, or were graded by several versions, and for a
+    design that does not fit them.
     """
-    samples = [Samples.of(run.records) for run in runs]
+    samples = [design.samples(run) for run in runs]
     for run in runs:
         _check_manifest(run)
-    comparisons = (
-        compare({run.name: own for run, own in zip(runs, samples, strict=True)})
-        if len(runs) > 1
-        else []
-    )
+    by_name = {run.name: own for run, own in zip(runs, samples, strict=True)}
+    comparisons: list[Comparison] = []
+    if len(runs) > 1 and design.over is None:
+        comparisons = compare(by_name, design.cluster or "problem")
     figures = {
         "format": FORMAT,
+        "design": asdict(design),
         "grader": _one(runs, "grader"),
         "data": _data(runs),
-        "runs": [_run(run, own) for run, own in zip(runs, samples, strict=True)],
-        "comparisons": list(map(_comparison, comparisons)),
+        "runs": [_run(run, own, design) for run, own in zip(runs, samples, strict=True)],
+        "comparisons": list(map(asdict, comparisons)),
+        "over_seeds": None if design.over is None else _over_seeds(runs, by_name),
         "files": {
             name: {"sha256": sha256(data), "bytes": len(data)}
             for name, data in sorted(members.items())
@@ -142,13 +179,20 @@ def agent_of(run: FrozenRun) -> Replayed | str:
     return replayed(description if isinstance(description, dict) else {})
 
 
-def _run(run: FrozenRun, samples: Samples) -> dict[str, Any]:
+def _over_seeds(runs: Sequence[FrozenRun], samples: Mapping[str, Samples]) -> dict[str, Any]:
+    """The method against its baseline, over pairs of runs by seed."""
+    pairs = pairs_of(samples, {run.name: run.identity.get("seed") for run in runs})
+    return asdict(compare_seeds(pairs))
+
+
+def _run(run: FrozenRun, samples: Samples, design: Design) -> dict[str, Any]:
     summary = summarize(samples, tags=False)
     identity, agent = run.identity, agent_of(run)
     return {
         "name": run.name,
         "agent": run.agent,
         "problems": summary.problems,
+        "units": len(set(samples.units.tolist())),
         "samples": summary.n,
         "correct": int(samples.total(lambda one: one.correct)),
         "accuracy": summary.accuracy,
@@ -164,17 +208,22 @@ def _run(run: FrozenRun, samples: Samples) -> dict[str, Any]:
         "seed": identity.get("seed"),
         "engines": identity.get("engines"),
         "data": identity.get("data"),
-        "control": None if run.control is None else _control(run, run.control, samples),
+        "controls": {
+            name: _control(control, samples, design) for name, control in run.controls.items()
+        },
         "overlap": None if run.overlap is None else _overlap(run, run.overlap),
     }
 
 
-def _control(run: FrozenRun, control: FrozenRun, samples: Samples) -> dict[str, Any]:
-    """The blind control of a run, which is its baseline."""
+def _control(control: FrozenRun, samples: Samples, design: Design) -> dict[str, Any]:
+    """A run against a control, which is its baseline, on the problems of the control."""
     _check_manifest(control)
     confirms_data(control)
-    found = blind_control(samples, control.records)
-    return {"kind": "blank images", "textual": found.textual, **_comparison(found.comparison)}
+    own = design.samples(control)
+    both = samples.where(samples.also_in(own))
+    [found] = compare({"control": own, "run": both}, design.cluster or "problem")
+    others = len(set(samples.problems.tolist())) - found.problems
+    return {"not_in_control": others, **asdict(found)}
 
 
 def _overlap(run: FrozenRun, data: bytes) -> dict[str, Any]:
@@ -201,10 +250,6 @@ def _overlap(run: FrozenRun, data: bytes) -> dict[str, Any]:
         "matches": len(ours),
         "near_exact": len(same),
     }
-
-
-def _comparison(comparison: Comparison) -> dict[str, Any]:
-    return asdict(comparison)
 
 
 def _rounded(value: Any) -> Any:

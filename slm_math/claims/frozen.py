@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from slm_math.claims.archive import (
-    CONTROL,
+    CONTROLS,
     MANIFEST,
     OVERLAP,
     RECORDS,
@@ -22,6 +22,7 @@ from slm_math.claims.archive import (
 from slm_math.evaluation.blind import BLIND, blind_folder
 from slm_math.evaluation.runs import FinishedEvaluation, named_folders, read_finished
 from slm_math.records.encoding import from_json, json_line
+from slm_math.records.eval_folders import BESIDE
 from slm_math.records.record import Record
 
 _PLACE = re.compile(r"runs/([1-9][0-9]*)/")
@@ -38,7 +39,7 @@ class FrozenRun:
         records: of all samples, in the order of `order`.
         manifest: the bytes of the manifest.
         overlap: the bytes of what `slm-math overlap --out` wrote, if anything.
-        control: the blind control of the run, if it has one.
+        controls: of the run, by their names (see `control_folders`).
     """
 
     name: str
@@ -46,7 +47,7 @@ class FrozenRun:
     records: Sequence[Record]
     manifest: bytes
     overlap: bytes | None = None
-    control: FrozenRun | None = None
+    controls: Mapping[str, FrozenRun] = field(default_factory=dict)
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -68,8 +69,13 @@ class FrozenRun:
         yield f"{prefix}{MANIFEST}", self.manifest
         if self.overlap is not None:
             yield f"{prefix}{OVERLAP}", self.overlap
-        if self.control is not None:
-            yield from self.control.members(f"{prefix}{CONTROL}/")
+        for name, control in self.controls.items():
+            yield from control.members(f"{prefix}{CONTROLS}/{name}/")
+
+
+def control_name(run: str, control: str) -> str:
+    """The name of a control of a run."""
+    return f"{run}, {control}"
 
 
 def order(record: Record) -> tuple[tuple[tuple[int, int, str], ...], str, int]:
@@ -93,14 +99,22 @@ def runs_of(folders: Sequence[str]) -> list[FrozenRun]:
         found = named_folders(folder)
         alone = (Path(folder) / "records.jsonl").is_file()
         for agent, path in found.items():
-            if agent.endswith(BLIND) and not alone:
+            if agent.endswith(BESIDE) and not alone:
                 continue
             if path.resolve() in seen:
                 raise ValueError(f"{path} is named twice: name every run once")
             seen.add(path.resolve())
-            runs.append(_run(read_finished(str(path), path), with_control=True))
+            runs.append(_run(read_finished(str(path), path), with_controls=True))
     names = _names([run.name for run in runs])
-    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+    return [_named(run, name) for run, name in zip(runs, names, strict=True)]
+
+
+def _named(run: FrozenRun, name: str) -> FrozenRun:
+    """A run of another name, after which its controls are called."""
+    controls = {
+        arm: replace(control, name=control_name(name, arm)) for arm, control in run.controls.items()
+    }
+    return replace(run, name=name, controls=controls)
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -112,13 +126,29 @@ def _names(paths: Sequence[str]) -> list[str]:
     return ["/".join(each[common:]) for each in parts]
 
 
-def _run(evaluation: FinishedEvaluation, with_control: bool) -> FrozenRun:
-    folder = evaluation.folder
+def control_folders(folder: Path) -> dict[str, Path]:
+    """The evaluations that are controls of the one in a folder, by name: "blind", which
+    `blank_images` wrote beside it; and of one in a training run RUN those of its control arms, each
+    a run in RUN/controls/ARM, which have the same place in their run.
+    """
+    found = {}
     blind = blind_folder(folder)
-    control = None
-    is_blind = folder.name.endswith(BLIND)
-    if with_control and not is_blind and (blind / "records.jsonl").is_file():
-        control = _run(read_finished(str(blind), blind), with_control=False)
+    if not folder.name.endswith(BLIND) and (blind / "records.jsonl").is_file():
+        found["blind"] = blind
+    for run in folder.parents:
+        place = folder.relative_to(run)
+        for arm in sorted((run / CONTROLS).glob("*")):
+            if (arm / place / "records.jsonl").is_file():
+                found[arm.name] = arm / place
+    return found
+
+
+def _run(evaluation: FinishedEvaluation, with_controls: bool) -> FrozenRun:
+    folder = evaluation.folder
+    controls = {
+        name: _run(read_finished(str(path), path), with_controls=False)
+        for name, path in (control_folders(folder.resolve()) if with_controls else {}).items()
+    }
     places = (folder / OVERLAP, folder.parent / OVERLAP)
     overlap = next((path.read_bytes() for path in places if path.is_file()), None)
     return FrozenRun(
@@ -126,8 +156,8 @@ def _run(evaluation: FinishedEvaluation, with_control: bool) -> FrozenRun:
         agent=evaluation.agent,
         records=sorted(evaluation.samples.records, key=order),
         manifest=(folder / MANIFEST).read_bytes(),
-        overlap=overlap if with_control else None,
-        control=control,
+        overlap=overlap if with_controls else None,
+        controls=controls,
     )
 
 
@@ -151,17 +181,19 @@ def _frozen(members: Mapping[str, bytes], prefix: str, own: Mapping[str, Any]) -
     for name in (f"{prefix}{RECORDS}", f"{prefix}{MANIFEST}"):
         if name not in members:
             raise ValueError(f"{name}: it is missing")
-    control = None
-    if any(name.startswith(f"{prefix}{CONTROL}/") for name in members):
-        blind = {"name": f"{own.get('name')}{BLIND}", "agent": f"{own.get('agent')}{BLIND}"}
-        control = _frozen(members, f"{prefix}{CONTROL}/", blind)
+    inside = f"{prefix}{CONTROLS}/"
+    arms = sorted({n[len(inside) :].partition("/")[0] for n in members if n.startswith(inside)})
+    controls = {}
+    for arm in arms:
+        about = {"name": control_name(str(own.get("name")), arm), "agent": own.get("agent")}
+        controls[arm] = _frozen(members, f"{inside}{arm}/", about)
     run = FrozenRun(
         name=str(own.get("name")),
         agent=str(own.get("agent")),
         records=_records(f"{prefix}{RECORDS}", members[f"{prefix}{RECORDS}"]),
         manifest=members[f"{prefix}{MANIFEST}"],
         overlap=members.get(f"{prefix}{OVERLAP}"),
-        control=control,
+        controls=controls,
     )
     try:
         run.about  # noqa: B018

@@ -17,7 +17,7 @@ from slm_math.claims.regrade import reply_of, result_of, task_of
 from slm_math.evaluation.identity import describe
 from slm_math.prompts import Prompt
 from slm_math.records.record import ChatMessage, Event, NoteEvent, Record, RunEvent, TurnEvent
-from slm_math.types import Chat, Effect, Generate, Image, Note, RunPython
+from slm_math.types import Chat, Effect, Generate, Image, Note, RunPython, RunResult
 
 SPLITS = 64  # ways to tell output and value of programs apart that are tried
 _AGENTS = {
@@ -48,15 +48,26 @@ class Replayed:
         """
         if record.error is not None:
             return None if record.answer is None else "a workflow that broke has an answer"
-        first = None
+        try:
+            self.results_of_programs(record)
+        except Differs as error:
+            return str(error)
+        return None
+
+    def results_of_programs(self, record: Record) -> list[RunResult]:
+        """The results of the programs of a record, with which the agent does what was recorded.
+        Raises Differs if it does otherwise with all that they may have been.
+        """
+        first: Differs | None = None
         for lines in itertools.islice(_splits(record), SPLITS):
             try:
                 self._replay(record, lines)
             except Differs as error:
-                first = first or str(error)
+                first = first or error
             else:
-                return None
-        return first
+                return [result_of(run, *split) for run, split in zip(record.runs, lines)]
+        assert first is not None
+        raise first
 
     def _replay(self, record: Record, lines: Sequence[tuple[int, bool]]) -> None:
         events, programs = iter(record.events), iter(lines)
@@ -103,7 +114,9 @@ class Replayed:
             raise Differs("the agent runs another program than the recorded one")
         if isinstance(effect, Generate) and isinstance(event, TurnEvent):
             examples = self.shown if effect.role == self.agent.roles[0] else 0
-            if effect.role == event.role and _chat(effect.chat) == _shown(event.prompt[examples:]):
+            if effect.role == event.role and messages_of(effect.chat) == recorded_messages(
+                event.prompt[examples:]
+            ):
                 return
             raise Differs(f"the agent asks {effect.role} with another prompt than the recorded one")
         is_there = "nothing" if event is None else type(event).__name__
@@ -132,7 +145,8 @@ def _ways(run: RunEvent) -> list[tuple[int, bool]]:
     return [(0, False), (0, True)] if run.error_type == "MemoryError" else [(0, False)]
 
 
-def _chat(chat: Chat) -> list[tuple[str, str, int]]:
+def messages_of(chat: Chat) -> list[tuple[str, str, int]]:
+    """Role, text and number of images of each message of a chat."""
     return [
         (
             message.role,
@@ -143,7 +157,8 @@ def _chat(chat: Chat) -> list[tuple[str, str, int]]:
     ]
 
 
-def _shown(prompt: Sequence[ChatMessage]) -> list[tuple[str, str, int]]:
+def recorded_messages(prompt: Sequence[ChatMessage]) -> list[tuple[str, str, int]]:
+    """The same of a recorded prompt."""
     return [(message.role, message.content, len(message.images)) for message in prompt]
 
 

@@ -14,7 +14,7 @@ _README = """# A claim about language models in mathematics
 
 ## How to check it
 
-    pip install slm-math
+    pip install .    # in a clone of slm-math
     slm-math claim --check THIS_FILE.zip
 
 No model, no GPU, no network and no PyTorch are needed. The command grades every sample again from
@@ -28,7 +28,7 @@ line says so.
 - `claim.json`: the statement, and all figures with their intervals, tests and hashes
 - `runs/N/records.jsonl.gz`: every sample of run N, with prompts, replies, programs and verdicts
 - `runs/N/manifest.json`: agent, model, data, decoding, seed, versions and machine of run N
-- `runs/N/control/`: the same for its blind control, where there is one
+- `runs/N/controls/NAME/`: the same for its controls, where there are any
 - `runs/N/overlap.json`: test problems among training problems, where somebody looked for them
 
 ## What no check can find out
@@ -50,10 +50,11 @@ def statement(claim: Mapping[str, Any]) -> list[str]:
     named = "/".join(plain(data[key], 200) for key in ("source", "split") if data[key])
     confirmed = "" if data["confirmed"] else ", which records alone cannot confirm"
     return [
-        f"{data['problems']} problems of {named or 'an unnamed source'} (data hash "
-        f"{plain(data['hash'])}{confirmed}), graded by version {plain(claim['grader'])}",
+        f"{data['problems']} problems{_clusters(claim)} of {named or 'an unnamed source'} "
+        f"(data hash {plain(data['hash'])}{confirmed}), graded by version {plain(claim['grader'])}",
         *(line for run in claim["runs"] for line in _run_lines(run)),
         *(line for one in claim["comparisons"] for line in _comparison_lines(one, claim)),
+        *_seed_lines(claim),
         *_absences(claim["runs"]),
     ]
 
@@ -74,12 +75,16 @@ def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
             f"{name(run)}: its answers are taken as recorded, since "
             f"{plain(run['not_run_again'], 200)}{unstated}"
         )
-    if run["control"] is not None:
-        one = run["control"]
-        blind, seeing = (100 * share for share in one["accuracy"])
+    for control, one in run["controls"].items():
+        theirs, ours = (100 * share for share in one["accuracy"])
+        what = (
+            "the same with blank images"
+            if control == "blind"
+            else "trained without what there is to learn from"
+        )
         yield (
-            f"{name(run)}, blind control: {seeing:.1f} % right with images, {blind:.1f} % with "
-            f"blank ones, {_test(one)}, n = {one['problems']}"
+            f"{name(run)}, control {plain(control)} ({what}): {ours:.1f} % right, the control "
+            f"{theirs:.1f} %, {_test(one)}, n = {one['problems']}"
         )
     if run["overlap"] is not None:
         one = run["overlap"]
@@ -99,6 +104,35 @@ def _comparison_lines(one: Mapping[str, Any], claim: Mapping[str, Any]) -> Itera
     )
 
 
+def _clusters(claim: Mapping[str, Any]) -> str:
+    cluster = claim["design"]["cluster"]
+    if cluster is None:
+        return ""
+    units = claim["runs"][0]["units"]
+    return f" in {units} clusters by {plain(cluster)}, which are the units of intervals and tests,"
+
+
+def _seed_lines(claim: Mapping[str, Any]) -> Iterator[str]:
+    one = claim["over_seeds"]
+    if one is None:
+        return
+    half = len(one["a"])
+    method, baseline = ([plain(each, 200) for each in one[side]] for side in "ba")
+    yield (
+        f"the method ({', '.join(method)}) against its baseline ({', '.join(baseline)}), {half} "
+        f"seeds, n = {one['problems']}: the mean difference is "
+        f"{shown_difference(one['difference'], *one['over_both'])} points for other seeds and "
+        "problems"
+    )
+    p = shown_p(one["p"])
+    for words, ends in (
+        ("for other seeds on these problems", one["over_seeds"]),
+        ("for these weights on other problems", one["over_problems"]),
+    ):
+        yield f"{words}: {shown_difference(one['difference'], *ends)} points"
+    yield f"t-test over seeds: p {'' if p.startswith('<') else '= '}{p}"
+
+
 def _seen(one: Mapping[str, Any]) -> str:
     if one["detectable"] is None:
         return "it could see no difference"
@@ -113,7 +147,7 @@ def _test(one: Mapping[str, Any]) -> str:
 
 def _absences(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What the claim does not have."""
-    without = [name(run) for run in runs if run["control"] is None]
+    without = [name(run) for run in runs if not run["controls"]]
     if without:
         yield f"no control arm: {', '.join(without)}"
     without = [name(run) for run in runs if run["overlap"] is None]

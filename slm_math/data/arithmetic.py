@@ -22,8 +22,10 @@ from slm_math.data.arithmetic_families import (
     FAMILIES,
     PRODUCT,
     TINY,
+    Posed,
     largest_size,
     pose,
+    posed_of,
 )
 from slm_math.data.arithmetic_steps import (
     attempt,
@@ -33,8 +35,10 @@ from slm_math.data.arithmetic_steps import (
     program,
     reasoning,
 )
+from slm_math.data.arithmetic_twins import twinned
 from slm_math.data.base import Source, Split
 from slm_math.data.draws import Draw
+from slm_math.data.twins import as_twin
 from slm_math.prompts import render
 from slm_math.ranges import check_number, check_whole
 from slm_math.types import Chat, Problem, Task, Text, assistant, user
@@ -97,25 +101,38 @@ class Arithmetic(Source):
 
     def tasks(self, split: Split) -> list[Task]:
         """The problems of a split; `tags` has the family and the kind."""
+        return [self._task(number, each, split) for number, each in enumerate(self._posed(split))]
+
+    def _posed(self, split: Split) -> list[Posed]:
         draw = Draw(f"{self.seed} tasks {split}")
-        tasks: list[Task] = []
+        problems: list[Posed] = []
         seen: set[tuple[str, str]] = set()
-        while len(tasks) < self.sizes[split]:
-            index = len(tasks)
-            family = FAMILIES[index % len(FAMILIES)]
-            text, expression = pose(draw, family, split)
-            if split != "train" and (family.name, expression) in seen:
+        while len(problems) < self.sizes[split]:
+            family = FAMILIES[len(problems) % len(FAMILIES)]
+            posed = posed_of(draw, family, split)
+            if split != "train" and (family.name, posed.expression) in seen:
                 continue  # the same numbers in other words are no independent observation
-            seen.add((family.name, expression))
-            problem = Problem(
-                f"{self.name}/{split}/{index}",
-                text,
-                "num",
-                tags={"family": family.name, "kind": family.kind},
-            )
-            solution = None if family.kind == ANSWERS_ONLY else reasoning(expression)
-            tasks.append(Task(problem, str(evaluate(expression)), solution))
-        return tasks
+            seen.add((family.name, posed.expression))
+            problems.append(posed)
+        return problems
+
+    def _task(self, number: int, posed: Posed, split: Split) -> Task:
+        family, expression = posed.family, posed.expression
+        tags = {"family": family.name, "kind": family.kind}
+        problem = Problem(f"{self.name}/{split}/{number}", posed.text, "num", tags=tags)
+        solution = None if family.kind == ANSWERS_ONLY else reasoning(expression)
+        return Task(problem, str(evaluate(expression)), solution)
+
+    def twins(self, split: Split) -> list[Task]:
+        """The same stories with other numbers: to test problems those of the validation split, and
+        the reverse; none to training problems.
+        """
+        twins = []
+        for number, (posed, twin) in enumerate(twinned(self._posed(split), split, self.seed)):
+            if twin is not None:
+                parent = self._task(number, posed, split).problem
+                twins.append(as_twin(self._task(number, twin, split), parent))
+        return twins
 
     def dialogues(self, split: Split, prompt: str = "solve_plain") -> list[Chat]:
         """The demonstrations in the order of training; for validation and test 5 % of them.

@@ -161,11 +161,36 @@ def _split_of(expression: str, numbers: tuple[int, ...]) -> Split:
     return "test" if bucket == 0 else "validation" if bucket == 1 else "train"
 
 
+@dataclass(frozen=True)
+class Posed:
+    """A problem of a family: its numbers, and its story with the words, where `{a}`, `{b}` and
+    `{c}` stand for numbers.
+    """
+
+    family: Family
+    story: str
+    numbers: tuple[int, ...]
+
+    @property
+    def text(self) -> str:
+        return self.story.format(**dict(zip("abc", self.numbers)))
+
+    @property
+    def expression(self) -> str:
+        return expression_of(self.family, self.numbers)
+
+
 def pose(draw: Draw, family: Family, split: Split) -> tuple[str, str]:
     """A problem of the family that belongs to the split: its text and its expression in numbers.
 
     Raises ValueError if the family has no problem in the split.
     """
+    posed = posed_of(draw, family, split)
+    return posed.text, posed.expression
+
+
+def posed_of(draw: Draw, family: Family, split: Split) -> Posed:
+    """The same, before its numbers are filled in."""
     for _ in range(MOST_DRAWS):
         numbers = numbers_for(draw, family)
         if is_posed(family, numbers, split):
@@ -185,7 +210,7 @@ def pose(draw: Draw, family: Family, split: Split) -> tuple[str, str]:
         "things": draw.choice(THINGS),
         "holders": draw.choice(HOLDERS),
     }
-    return text.format(**words, **dict(zip("abc", numbers))), expression_of(family, numbers)
+    return Posed(family, text.format(**words, a="{a}", b="{b}", c="{c}"), numbers)
 
 
 @cache

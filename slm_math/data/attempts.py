@@ -13,7 +13,7 @@ from slm_math.answers.decisions import Decision
 from slm_math.answers.grade import grade_answer
 from slm_math.data.base import Split
 from slm_math.images import image_hash
-from slm_math.records.eval_folders import evaluation_folders
+from slm_math.records.eval_folders import TWIN_OF, evaluation_folders
 from slm_math.records.files import read_manifest, read_records
 from slm_math.records.record import NOT_KEPT, Record, lost_images
 from slm_math.types import Problem, Task
@@ -21,6 +21,7 @@ from slm_math.types import Problem, Task
 BROKEN = "attempts that broke or did not fit into the context"
 NO_EVALUATION = "it has neither records.jsonl nor <agent>/records.jsonl of an evaluation"
 BLIND = "attempts of the blind control"
+TWIN = "attempts at unseen twins"
 OPEN = "answers that the grader could not decide"
 _SPLITS = {"validation": "validation", "validate": "validation", "test": "test", "predict": "test"}
 
@@ -76,8 +77,8 @@ def read_attempts(folder: Path, again: bool = False) -> Attempts:
 
     Labels are those of this version of the grader: records of another one are graded again, and
     with `again` all are. Attempts that the grader cannot decide are left out, and so are workflows
-    that broke, and attempts of the blind control. Raises ValueError for an evaluation without
-    records, and for images that are gone or were changed.
+    that broke, and attempts of the blind control and at unseen twins. Raises ValueError for an
+    evaluation without records, and for images that are gone or were changed.
     """
     records = read_records(folder / "records.jsonl")
     if not records:
@@ -93,6 +94,9 @@ def read_attempts(folder: Path, again: bool = False) -> Attempts:
             continue
         if record.blind:
             left_out[BLIND] += 1
+            continue
+        if TWIN_OF in record.tags:  # who trains on them has seen them
+            left_out[TWIN] += 1
             continue
         check_images(record, folder)
         decision = _decision(record, again)

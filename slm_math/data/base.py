@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, cast
 
 from slm_math.data.checks import check_dialogues, check_tasks
 from slm_math.data.files import HubFile
@@ -19,6 +19,13 @@ class NoProblems(ValueError):
     """A data set has no such split, or no problems at all."""
 
 
+class _NoName:
+    """Stands where a data set has no name."""
+
+    def __get__(self, source: object, kind: type) -> str:
+        raise ValueError(f'{kind.__name__} has no name: write name = "..." in the class')
+
+
 class Source:
     """A data set. `name` starts the ids of its problems (`gsm8k/train/12`) and is in every record.
 
@@ -26,7 +33,7 @@ class Source:
     by `read_tasks` and `read_dialogues`, which check it.
     """
 
-    name: str
+    name: str = cast(str, _NoName())
     weights: Mapping[str, float] | None = None  # of its `parts`; None: of each what it has
 
     def tasks(self, split: Split) -> list[Task]:
@@ -35,6 +42,12 @@ class Source:
         The gold of a task is the reference answer, or a worked solution that ends in it.
         """
         raise NotImplementedError
+
+    def twins(self, split: Split) -> list[Task]:
+        """Twins of problems of a split: of the same template with other numbers, in no training
+        data, each with the tag `twin_of`, the id of its problem (see `slm_math.data.twins`).
+        """
+        return []
 
     def readable(self, split: Split) -> tuple[list[Task], list[tuple[str, str]]]:
         """The problems of a split that can be used, and of the others their ids and the reasons."""
@@ -87,8 +100,8 @@ def read_tasks(source: Source, split: Split, graded: bool = True) -> list[Task]:
     problem.
     """
     kind = type(source).__name__
-    if not isinstance(getattr(source, "name", None), str):
-        raise ValueError(f'{kind} has no name: write name = "..." in the class')
+    if not isinstance(source.name, str):
+        raise ValueError(f"{kind}.name is {source.name!r}: it must be a text")
     if type(source).tasks is Source.tasks:
         raise NoProblems(f"{kind} has dialogues only: it defines no tasks(split), so no problems")
     return check_tasks(source.tasks(split), f"{kind}.tasks({split!r})", graded)

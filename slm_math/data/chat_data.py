@@ -90,7 +90,10 @@ class ChatData(SourceData):
         if stage == "fit" and not self.rows["train"]:
             longest, reason = self._longest()
             short = "" if self._unsolved("train") else f" (of at most {longest} tokens: {reason})"
-            raise ValueError(f"{self.source.name} has no worked solutions to train on{short}")
+            answers = "" if short else ": answers alone are for GRPO (grpo/solver)"
+            raise ValueError(
+                f"{self.source.name} has no worked solutions to train on{short or answers}"
+            )
 
     def tokenize(self, split: Split) -> Rows:
         """The rows of a split; training rows only up to `limit`. What nothing here depends on is

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from slm_math.data.base import Source
 from slm_math.data.files import fetch, hub_problem
+from slm_math.data.hub import use_cache_if_away
 from slm_math.visible import visible
 
 _ADAPTER = "adapter_config.json"
@@ -52,6 +53,7 @@ def _model(name: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
 
+    use_cache_if_away()
     try:
         return Path(huggingface_hub.snapshot_download(name, ignore_patterns=list(_NOT_NEEDED)))
     except (HfHubHTTPError, OSError, ValueError) as error:

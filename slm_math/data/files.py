@@ -13,6 +13,7 @@ from typing import Any
 
 from slm_math.data.formats import SUFFIXES, is_data_file, records
 from slm_math.data.golds import is_number, number_text
+from slm_math.data.hub import hub_is_away, use_cache_if_away
 from slm_math.data.json_lines import Line, RowError, parse
 from slm_math.images import store_image
 
@@ -168,6 +169,7 @@ def fetch(file: HubFile, instead: str = "") -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
 
+    use_cache_if_away()
     try:
         return Path(
             huggingface_hub.hf_hub_download(
@@ -188,12 +190,8 @@ def hub_problem(error: Exception) -> str:
         return "access to it is restricted; accept its terms on the hub and set HF_TOKEN"
     if isinstance(error, errors.RepositoryNotFoundError):
         return "there is no such repository, or it needs a token (set HF_TOKEN)"
-    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in (
-        "1",
-        "TRUE",
-        "YES",
-        "ON",
-    ):
+    asked = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+    if asked or (constants.HF_HUB_OFFLINE and not hub_is_away(constants.ENDPOINT)):
         return "it is not in the cache and HF_HUB_OFFLINE is set; fetch it once with a network"
     if isinstance(error, errors.LocalEntryNotFoundError | ConnectionError | TimeoutError):
         return (

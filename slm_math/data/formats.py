@@ -43,6 +43,8 @@ _ITEM = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\"""", re.DOTALL)
 _PRINTED = re.compile(rf"\[(?:\s*+(?:{_ITEM.pattern}),?)++\s*\]", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+# under what names an object may hold the rows of a file
+CONTAINERS = ("data", "rows", "examples", "problems", "questions", "items", "instances")
 MAX_WHOLE = 1 << 30  # bytes of a file that is one JSON value, unpacked
 HEAD = 4096  # bytes from which the format is told
 
@@ -111,14 +113,15 @@ def _is_array(head: bytes) -> bool:
 
 
 def _is_object(first: bytes, file: IO[bytes]) -> bool:
-    """Whether a `.json` file holds one object over several lines, not one on each line."""
+    """Whether a `.json` file holds one object, not one on each line."""
     line = file.readline(MAX_LINE).rstrip()
+    alone = not file.read(1)
     file.seek(0)
-    return first == b"{" and not line.endswith(b"}")
+    return first == b"{" and (alone or not line.endswith(b"}"))
 
 
 def _whole(path: Path, file: IO[bytes]) -> Records:
-    """The rows of a file that is one JSON array, or one object, which is one row."""
+    """The rows of a file that is one JSON array, or one object: its rows, or one row itself."""
     content = file.read(MAX_WHOLE + 1)
     if len(content) > MAX_WHOLE:
         raise ValueError(
@@ -131,10 +134,16 @@ def _whole(path: Path, file: IO[bytes]) -> Records:
         raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
-    items = [items] if isinstance(items, dict) else items
+    items = _inside(items) if isinstance(items, dict) else items
     for number, item in enumerate(items, 1):
         row = item if isinstance(item, dict) else RowError("not a JSON object")
         yield number, row, len(content) * number // len(items)
+
+
+def _inside(content: dict[str, Any]) -> list[Any]:
+    """The rows in an object: `{"version": 1, "data": [...]}`; the object if it is a row itself."""
+    lists = [content[name] for name in CONTAINERS if isinstance(content.get(name), list)]
+    return lists[0] if len(lists) == 1 and lists[0] else [content]
 
 
 def _table(path: Path, head: bytes, file: IO[bytes], delimiter: str | None) -> Records:

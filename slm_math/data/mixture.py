@@ -89,6 +89,9 @@ class Mixture(Source):
     def dialogues(self, split: Split, prompt: str = "solve") -> list[Chat]:
         return [chat for part in self.parts().values() for chat in part.dialogues(split, prompt)]
 
+    def twins(self, split: Split) -> list[Task]:
+        return [twin for source in self.sources.values() for twin in source.twins(split)]
+
     def about(self, split: Split) -> str:
         lines = [source.about(split) for source in self.sources.values()]
         if left_out := self._left_out(split):

@@ -16,6 +16,7 @@ from typing import Any
 
 from slm_math.data.base import SPLITS, Source, Split
 from slm_math.data.normalized import normalized
+from slm_math.extras import install
 from slm_math.ranges import check_whole
 from slm_math.types import Problem, Task
 
@@ -43,7 +44,7 @@ TRIES = 5  # items that are made at most for each problem, as small sets repeat 
 
 
 class ReasoningGym(Source):
-    """Procedural problems of the package reasoning-gym (`pip install "slm-math[reasoning]"`).
+    """Procedural problems of the package reasoning-gym (the extra `reasoning`).
 
     Their answers are graded as all others are, not by the package. Every split has its own range of
     seeds, and a problem is in one split only; small sets may have fewer problems than asked for.
@@ -79,7 +80,7 @@ class ReasoningGym(Source):
         self.seed = seed
         if find_spec("reasoning_gym") is None:
             raise ValueError(
-                "ReasoningGym needs the package reasoning-gym: pip install 'slm-math[reasoning]'"
+                f"ReasoningGym needs the package reasoning-gym: {install('reasoning')}"
             )
 
     def tasks(self, split: Split) -> list[Task]:

@@ -17,6 +17,7 @@ import random
 from collections.abc import Iterator
 
 from slm_math.data.arithmetic_families import DEMONSTRATED
+from slm_math.data.arithmetic_twins import OTHER
 from slm_math.data.base import Source, Split
 from slm_math.data.shapes_families import FAMILIES, Family, Question
 from slm_math.data.shapes_scenes import (
@@ -30,6 +31,7 @@ from slm_math.data.shapes_scenes import (
     reading,
     split_of,
 )
+from slm_math.data.twins import as_twin
 from slm_math.prompts import Prompt
 from slm_math.ranges import check_whole
 from slm_math.types import Chat, Image, Problem, Task, assistant, user
@@ -91,6 +93,26 @@ class Shapes(Source):
                 tasks.append(_task(f"{self.name}/{split}/{len(tasks)}", family, scene, asked))
                 seen.add(scene)
         return tasks
+
+    def twins(self, split: Split) -> list[Task]:
+        """To each problem a question of the same family, with another answer, about a scene that
+        nothing trains on: for test problems of the validation split, and the reverse.
+        """
+        if split not in OTHER:
+            return []
+        draw = random.Random(f"{self.seed} twins {split}")
+        twins: list[Task] = []
+        seen: set[Scene] = set()
+        by_name = {family.name: family for family in FAMILIES}
+        for parent in self.tasks(split):
+            family = by_name[parent.problem.tags["family"]]
+            for _ in range(MOST_DRAWS):
+                scene, asked = _posed(draw, family, OTHER[split])
+                if scene not in seen and asked.answer != parent.gold:
+                    seen.add(scene)
+                    twins.append(as_twin(_task("", family, scene, asked), parent.problem))
+                    break
+        return twins
 
     def dialogues(self, split: Split, prompt: str = "solve_plain") -> list[Chat]:
         """The demonstrations in the order of training, worked solutions and drills mixed; for

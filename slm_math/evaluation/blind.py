@@ -11,27 +11,33 @@ from typing import Any
 
 import numpy as np
 
+from slm_math.data.controls import blind
 from slm_math.evaluation.compare import Comparison, compare, shown_p
 from slm_math.evaluation.runs import check_grader, read_finished
-from slm_math.images import ImageError, blank_image
 from slm_math.metrics.columns import Samples
 from slm_math.records.eval_folders import BLIND as BLIND
+from slm_math.records.eval_folders import TWINS, beside
 from slm_math.records.files import differences
 from slm_math.records.record import Record
-from slm_math.types import Image, Task
+from slm_math.types import Task
 
 # in what the identity of a control differs from that of its evaluation
 OWN = ("blank_images", "data", "problems")
 
 
 def arms(
-    tasks: Sequence[Task], blank_images: bool
+    tasks: Sequence[Task], blank_images: bool, twins: Sequence[Task] = ()
 ) -> dict[str, tuple[Sequence[Task], dict[str, Any]]]:
-    """What is asked, by the end of the name of its folder: the tasks, and with `blank_images` also
-    the blind control; each with what its identity has besides its plan.
+    """What is asked, by the end of the name of its folder: the tasks, with `blank_images` also the
+    blind control, and twins of the tasks if there are some; each with what its identity has besides
+    its plan.
     """
-    control = {BLIND: (blind_tasks(tasks), {"blank_images": True})} if blank_images else {}
-    return {"": (tasks, {}), **control}
+    asked: dict[str, tuple[Sequence[Task], dict[str, Any]]] = {"": (tasks, {})}
+    if blank_images:
+        asked[BLIND] = blind_tasks(tasks), {"blank_images": True}
+    if twins:
+        asked[TWINS] = twins, {"twins": True}
+    return asked
 
 
 def blind_tasks(tasks: Sequence[Task]) -> list[Task]:
@@ -45,16 +51,7 @@ def blind_tasks(tasks: Sequence[Task]) -> list[Task]:
             f"blank_images replaces the images of problems, and none of the {len(tasks)} problems "
             "has one: remove it"
         )
-    return list(map(_blind, shown))
-
-
-def _blind(task: Task) -> Task:
-    problem = task.problem
-    try:
-        blank = tuple(Image(blank_image(each.source), blank=True) for each in problem.images)
-    except ImageError as error:
-        raise ValueError(f"problem {problem.id}: {error}") from error
-    return replace(task, problem=replace(problem, images=blank))
+    return [replace(task, problem=blind(task.problem)) for task in shown]
 
 
 @dataclass(frozen=True)
@@ -93,13 +90,13 @@ class BlindControl:
 
 
 def blind_control(
-    seeing: Samples | Sequence[Record], blind: Samples | Sequence[Record]
+    seeing: Samples | Sequence[Record], unseeing: Samples | Sequence[Record]
 ) -> BlindControl:
     """A run against its blind control, paired by problem.
 
     Raises ValueError for runs that are not of the same problems.
     """
-    every, control = Samples.of(seeing), Samples.of(blind)
+    every, control = Samples.of(seeing), Samples.of(unseeing)
     asked = every.also_in(control)
     [comparison] = compare({"blind": control, "seeing": every.where(asked)})
     return BlindControl(comparison, len(np.unique(every.problems[~asked])))
@@ -107,7 +104,7 @@ def blind_control(
 
 def blind_folder(folder: Path) -> Path:
     """Where the blind control of an agent's evaluation is written: beside it."""
-    return folder.with_name(folder.name + BLIND)
+    return beside(folder, BLIND)
 
 
 def read_control(folder: Path) -> BlindControl | None:
@@ -118,16 +115,16 @@ def read_control(folder: Path) -> BlindControl | None:
     path = blind_folder(folder)
     if folder.name.endswith(BLIND) or not (path / "records.jsonl").is_file():
         return None
-    seeing, blind = read_finished("seeing", folder), read_finished("blind", path)
-    check_grader([seeing, blind])
-    identities = seeing.manifest["identity"], blind.manifest["identity"]
+    seeing, control = read_finished("seeing", folder), read_finished("blind", path)
+    check_grader([seeing, control])
+    identities = seeing.manifest["identity"], control.manifest["identity"]
     changed = [key for key in differences(*identities) if key not in OWN]
     if changed:
         raise ValueError(
             f"{path} is the control of another evaluation ({', '.join(changed)} differ): evaluate "
             "again with blank_images, or remove it"
         )
-    return blind_control(seeing.samples, blind.samples)
+    return blind_control(seeing.samples, control.samples)
 
 
 def control_lines(folders: Mapping[str, Path]) -> Iterable[str]:

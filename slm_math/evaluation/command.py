@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def evaluate(
     shots: int = 0,
     shots_source: Source | None = None,
     blank_images: bool = False,
+    twins: bool | str = False,
     inference: Inference = Inference(sampling=Sampling(temperature=0.0)),
     by: str | None = None,
     second_opinion: bool = False,
@@ -69,6 +70,9 @@ def evaluate(
         shots_source: data set whose training split provides these examples; by default the source.
         blank_images: also ask the problems with images with blank ones of the same sizes, into
             `<out>/<name>.blind`, and print what seeing brings.
+        twins: also ask unseen twins of the problems, into `<out>/<name>.twins`, and print the
+            memorization gap: true for those that the data set has of its own (Arithmetic, Shapes),
+            or a file that `slm-math twins` wrote.
         inference: how the model is sampled: engine, requests at once, decoding settings.
         by: also break the results down by this tag of the problems (level, subject, kind).
         second_opinion: also ask math-verify about every answer, and print the accuracy as a range
@@ -83,6 +87,7 @@ def evaluate(
         sandbox: runs the programs of agents; by default one with the default limits.
         seed: of the sampling.
     """
+    from slm_math.data.twins import twins_of
     from slm_math.evaluation.blind import arms
     from slm_math.evaluation.evaluate import Output, Plan, check_names
     from slm_math.evaluation.evaluate import evaluate as run
@@ -119,7 +124,7 @@ def evaluate(
         for name, agent in agents.items()
     }
     check_agents(agents, tasks)
-    asked = arms(tasks, blank_images)
+    asked = arms(tasks, blank_images, twins_of(tasks, source, split, twins))
     runs = [(name + arm, agent, *asked[arm]) for name, agent in agents.items() for arm in asked]
     console = Console()
     title = f"{source.name}/{split}"
@@ -143,7 +148,7 @@ def evaluate(
                     Plan(agent, own_tasks, samples, seed),
                     Executors(serving, inference.by_role(), sandbox, inference.deterministic),
                     Output(Path(out) / name, identity, about=about),
-                    progress=live.progress(name),
+                    progress=live.progress(name, len(own_tasks) * samples, sampled_by(serving)),
                 ).summary
     except KeyboardInterrupt:
         started = [name for name, *_ in runs if (Path(out) / name / "records.jsonl").is_file()]
@@ -166,6 +171,18 @@ def evaluate(
         sys.exit(1)
 
 
+def sampled_by(engines: Mapping[str, Engine]) -> Callable[[], int | None]:
+    """Counts the tokens that engines have sampled; None if one of them does not say."""
+    distinct = list({id(engine): engine for engine in engines.values()}.values())
+
+    def count() -> int | None:
+        counts = [engine.usage().get("tokens") for engine in distinct]
+        known = [each for each in counts if each is not None]
+        return sum(known) if len(known) == len(counts) else None
+
+    return count
+
+
 def _print_results(
     console: Console, title: str, out: Path, names: Sequence[str], by: str | None
 ) -> None:
@@ -179,6 +196,7 @@ def _print_results(
         verdicts_table,
         warning_lines,
     )
+    from slm_math.evaluation.twins import gap_lines
     from slm_math.metrics.summary import by_tag, read_summary
 
     read = {name: read_summary(out / name) for name in names}
@@ -188,6 +206,7 @@ def _print_results(
         console.print(table)
     for line in [
         *control_lines({name: out / name for name in names}),
+        *gap_lines({name: out / name for name in names}),
         *summary_lines(rows),
         *filter(None, (decoding_line(name, out / name) for name in names)),
         *warning_lines(rows),

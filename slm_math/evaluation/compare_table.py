@@ -46,6 +46,7 @@ def compare_runs(
     out: str | None = None,
     over: Literal["seeds"] | None = None,
     cluster: str | None = None,
+    filter: str | None = None,
 ) -> None:
     """Compares evaluations with the first of them, problem by problem: is the difference larger
     than sampling noise?
@@ -69,11 +70,13 @@ def compare_runs(
             the method, in the same order. Prints intervals whose level is the seed.
         cluster: a tag of the problems, such as template, or images: problems with the same value,
             or with the same images, are one unit of intervals and tests.
+        filter: of files of lm-eval, the filter whose rows count (strict-match): what it left of the
+            replies is graded.
     """
     if flips < 0:
         raise ValueError(f"flips must be 0 or more, got {flips}")
     console = Console()
-    with evaluations_of(folders, console) as paths:
+    with evaluations_of(folders, console, filter=filter) as paths:
         _compare_runs(paths, flips, out=out, over=over, cluster=cluster, console=console)
 
 

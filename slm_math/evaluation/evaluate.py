@@ -14,7 +14,7 @@ from slm_math.answers.graded import GradedTrace
 from slm_math.evaluation.identity import describe
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import Summary, summarize
-from slm_math.records.eval_folders import BLIND
+from slm_math.records.eval_folders import BESIDE
 from slm_math.records.files import RecordFile, data_hash, data_hash_by_id, write_json
 from slm_math.records.record import Record, record
 from slm_math.rollout.collect import Draws, collect
@@ -204,8 +204,9 @@ def check_names(names: Iterable[str], what: str) -> None:
                 f"{what} {name!r}: a name may contain letters, digits, '_', '-' and '.', and must "
                 "not start with '-' or '.'"
             )
-        if re.search(r"^rank-\d+$|\.replaced-\d+$", name) or name.endswith(BLIND):
+        if re.search(r"^rank-\d+$|\.replaced-\d+$", name) or name.endswith(BESIDE):
             raise ValueError(
-                f"{what} {name!r}: names such as rank-0, x.replaced-1 and x{BLIND} are reserved "
+                f"{what} {name!r}: names such as rank-0, x.replaced-1, "
+                f"{' and '.join('x' + end for end in BESIDE)} are reserved "
                 "for parts of evaluations: choose another name"
             )

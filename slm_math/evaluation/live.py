@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.metrics.groups import Groups
@@ -27,6 +30,8 @@ from slm_math.metrics.intervals import interval
 from slm_math.records.record import Record
 
 SHOWN_EVERY = 0.1  # seconds
+WATCHED_EVERY = 0.5  # seconds, what engines have done
+RECENT = 10.0  # seconds whose tokens make the rate
 
 
 class Bars(Progress):
@@ -40,6 +45,52 @@ class Bars(Progress):
         for column, heading in zip(table.columns, self.headings):
             column.header = heading
         return table
+
+
+class Left(TimeRemainingColumn):
+    """The time left by the tokens of the samples that ended, where these are known: many samples
+    end at once, so that their number alone says little.
+    """
+
+    def render(self, task: Task) -> Text:
+        seconds = task.fields.get("seconds_left")
+        if seconds is None or task.finished:
+            return super().render(task)
+        return Text(str(timedelta(seconds=round(seconds))), style="progress.remaining")
+
+
+class Decoded:
+    """Tokens that engines have sampled for one row, also of replies that have not ended.
+
+    `sampled` counts them, None if the engines do not say.
+    """
+
+    def __init__(self, name: str, total: int | None, sampled: Callable[[], int | None]) -> None:
+        self.name = name
+        self.total = total
+        self.sampled = sampled
+        self.before = sampled() or 0
+        self.done = self.fresh = self.ended = 0  # samples, those of this session, their tokens
+        self._counts = deque([(time.monotonic(), self.before)])
+
+    def look(self) -> float | None:
+        """Tokens per second of the last seconds; None where they are unknown."""
+        tokens = self.sampled()
+        if tokens is None:
+            return None
+        now = time.monotonic()
+        self._counts.append((now, tokens))
+        while len(self._counts) > 2 and now - self._counts[1][0] > RECENT:
+            self._counts.popleft()
+        (begin, first), (end, last) = self._counts[0], self._counts[-1]
+        return (last - first) / max(end - begin, 1e-9)
+
+    def seconds_left(self, rate: float) -> float | None:
+        """By the mean length of the samples that ended; None before the first one."""
+        if not self.fresh or self.total is None or rate <= 0:
+            return None
+        expected = (self.total - self.done + self.fresh) * self.ended / self.fresh
+        return max(expected - (self._counts[-1][1] - self.before), 0.0) / rate
 
 
 @dataclass(frozen=True)
@@ -78,6 +129,9 @@ class Live:
         self.seconds = seconds
         self._last_line = time.monotonic()
         self._shown: dict[str, float] = {}  # when the row of a name changed
+        self._decoded: Decoded | None = None  # of the evaluation under way
+        self._watching: threading.Thread | None = None
+        self._over = threading.Event()
         columns = {
             "": TextColumn("{task.description}", markup=False),
             " ": BarColumn(bar_width=20),
@@ -85,7 +139,7 @@ class Live:
             "accuracy so far": TextColumn("{task.fields[accuracy]}"),
             "rate": TextColumn("{task.fields[rate]}"),
             "programs": TextColumn("{task.fields[programs]}"),
-            "left": TimeRemainingColumn(),
+            "left": Left(),
         }
         if amount is not None:
             del columns["programs"]
@@ -102,11 +156,28 @@ class Live:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._over.set()
+        if self._watching is not None:
+            self._watching.join()
         self.bars.stop()
 
-    def progress(self, name: str) -> Callable[[Sequence[Record], int], None]:
-        """A callback for `evaluate` that shows the records of one agent in its row."""
+    def progress(
+        self,
+        name: str,
+        total: int | None = None,
+        sampled: Callable[[], int | None] = lambda: None,
+    ) -> Callable[[Sequence[Record], int], None]:
+        """A callback for `evaluate` that shows the records of one agent in its row.
+
+        `total` is the number of samples, and `sampled` counts the tokens that engines have sampled
+        so far, so that there is something to see before the first sample ends.
+        """
         start = time.monotonic()
+        decoded = self._decoded = Decoded(name, total, sampled)
+        if total is not None:
+            self.bars.start_task(self.rows[name])
+            self.bars.update(self.rows[name], total=total)
+            self._watch()
         resumed: int | None = None  # records that an earlier session left
         counted = tokens = programs = 0
         problems = Groups(2)  # samples, and correct ones
@@ -125,10 +196,17 @@ class Live:
                 programs += len(record.runs)
                 tokens += record.tokens if index >= resumed else 0
             counted = done
+            decoded.done, decoded.fresh, decoded.ended = done, done - resumed, tokens
             if not self._is_due(name) and done < total:
                 return
-            rate = f"{tokens / max(time.monotonic() - start, 1e-9):.0f} tokens/s"
-            known = {correct / n: times for (n, correct), times in shares.items() if times}
+            speed = decoded.look()
+            if speed is None:
+                speed = tokens / max(time.monotonic() - start, 1e-9)
+            rate = f"{speed:.0f} tokens/s"
+            known: Counter[float] = Counter()
+            for (n, correct), times in shares.items():
+                if times:
+                    known[correct / n] += times  # one of one, and two of two
             low, high = interval(list(known), done, list(known.values()))
             self.show(
                 name,
@@ -146,6 +224,30 @@ class Live:
             )
 
         return show
+
+    def _watch(self) -> None:
+        """Starts to show what engines do between samples that end."""
+        if self._watching is None:
+            self._watching = threading.Thread(target=self._look, daemon=True)
+            self._watching.start()
+
+    def _look(self) -> None:
+        while not self._over.wait(WATCHED_EVERY):
+            decoded = self._decoded
+            rate = decoded.look() if decoded is not None else None
+            if decoded is None or rate is None:
+                continue
+            left = decoded.seconds_left(rate)
+            text = f"{rate:.0f} tokens/s"
+            self.bars.update(self.rows[decoded.name], rate=text, seconds_left=left)
+            if not decoded.fresh:  # or the lines come with the samples that end
+                self._line(f"{decoded.name}: {decoded.done} of {decoded.total}, {text}")
+
+    def _line(self, text: str) -> None:
+        """Prints a plain line when it is time for one."""
+        if not self.console.is_terminal and time.monotonic() - self._last_line >= self.seconds:
+            self._last_line = time.monotonic()
+            print_line(self.console, text)
 
     def _is_due(self, name: str) -> bool:
         """Whether the row of a name, or its plain line, may change now: a state of many records
@@ -172,6 +274,4 @@ class Live:
             rate=state.rate,
             programs=state.programs,
         )
-        if not self.console.is_terminal and time.monotonic() - self._last_line >= self.seconds:
-            self._last_line = time.monotonic()
-            print_line(self.console, f"{name}: {state.line}, accuracy {shown}")
+        self._line(f"{name}: {state.line}, accuracy {shown}")

@@ -45,7 +45,9 @@ class Renamed(Sequence[Record]):
     def __getitem__(self, place: int | slice) -> Record | list[Record]:
         if isinstance(place, slice):
             return [self[each] for each in range(*place.indices(len(self)))]
-        own, model = self._records[self._rows[place]], self._baseline[self._places[place]]
+        return self._renamed(self._records[self._rows[place]], self._baseline[self._places[place]])
+
+    def _renamed(self, own: Record, model: Record) -> Record:
         return replace(
             own,
             id=model.id,

@@ -43,6 +43,15 @@ class SeedComparison:
     p: float
 
 
+def levels(one: SeedComparison) -> dict[str, tuple[float, float]]:
+    """The 95 % intervals of the mean difference, by what they are about."""
+    return {
+        "the method (other seeds, other problems)": one.over_both,
+        "the method on these problems (other seeds)": one.over_seeds,
+        "these weights (other problems)": one.over_problems,
+    }
+
+
 def compare_seeds(
     pairs: Sequence[tuple[tuple[str, Any], tuple[str, Any]]],
 ) -> SeedComparison:

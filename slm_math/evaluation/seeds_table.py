@@ -12,7 +12,7 @@ from rich.table import Table
 from slm_math.evaluation.compare import shown_difference, shown_p
 from slm_math.evaluation.plain import cell, encodable, plain, print_line
 from slm_math.evaluation.runs import FinishedEvaluation
-from slm_math.evaluation.seeds import SeedComparison, compare_seeds, pairs_of
+from slm_math.evaluation.seeds import SeedComparison, compare_seeds, levels, pairs_of
 from slm_math.records.files import write_json
 
 FEW = 5  # seeds below which the interval over them is wide
@@ -51,14 +51,9 @@ def seeds_table(agent: str, one: SeedComparison) -> Table:
 def seed_lines(one: SeedComparison) -> list[str]:
     """The mean of the seeds with its intervals, a line each."""
     seeds, n = len(one.differences), one.problems
-    levels = {
-        "the method (other seeds, other problems)": one.over_both,
-        "the method on these problems (other seeds)": one.over_seeds,
-        "these weights (other problems)": one.over_problems,
-    }
     lines = [
         f"{plain(name)}: {shown_difference(one.difference, *ends)} points, {seeds} seeds, n = {n}"
-        for name, ends in levels.items()
+        for name, ends in levels(one).items()
     ]
     p = shown_p(one.p)
     lines.append(f"t-test over seeds: p {'' if p.startswith('<') else '= '}{p}")

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from slm_math.data.tags import PASS_RATE, tag_lines
 from slm_math.evaluation.plain import print_line
-from slm_math.records.eval_folders import BLIND, evaluation_folders
+from slm_math.records.eval_folders import BESIDE, evaluation_folders
 from slm_math.records.files import read_records
 
 
@@ -53,7 +53,7 @@ def _agent_folders(folder: Path) -> list[Path]:
     if (folder / "records.jsonl").is_file():
         return [folder]
     agents = evaluation_folders(folder)
-    found = {name: path for name, path in agents.items() if not name.endswith(BLIND)}
+    found = {name: path for name, path in agents.items() if not name.endswith(BESIDE)}
     if len(found) != 1:
         names = f"has {len(found)} agents ({', '.join(found)}): name the folder of one"
         raise ValueError(f"{folder} {names if found else 'is no evaluation'}")

@@ -66,7 +66,8 @@ class Fields:
     have, by its name. `records` says that rows are evaluation records of this project, whose
     answers are extracted already; `reference` that their `solution` is the reference, since the
     first row has a completion beside it; `recorded` that each sample comes with its record.
-    `second_opinion` asks math-verify, too.
+    `second_opinion` asks math-verify, too. `filter`: only the rows of this filter of lm-eval, whose
+    completion is what the filter left, unless another field is named.
     """
 
     completion: str | None = None
@@ -83,6 +84,7 @@ class Fields:
     shape: str | None = None
     recorded: bool = False
     second_opinion: bool = False
+    filter: str | None = None
 
 
 def there(row: Mapping[str, Any], paths: tuple[str, ...]) -> tuple[str, ...]:

@@ -39,33 +39,42 @@ def record_file(path: Path, folder: Path, fields: Fields) -> Tallies:
 
 @contextmanager
 def evaluations_of(
-    names: Sequence[str], console: Console, whole_runs: bool = False
+    names: Sequence[str],
+    console: Console,
+    whole_runs: bool = False,
+    filter: str | None = None,
 ) -> Iterator[dict[str, Path]]:
     """The folders of evaluations that a user named, by their names: those in a folder that holds
     several, the last one of a training run (the run itself for `whole_runs`), and of a file of
-    completions a temporary one with records of these. Says which rows could not be read.
+    completions a temporary one with records of these, of lm-eval those of a `filter`. Says which
+    rows could not be read.
 
-    Raises ValueError for what is neither folder nor file, and for a file that needs options, with
-    the command that takes them.
+    Raises ValueError for what is neither folder nor file, for a file that needs options, with the
+    command that takes them, and for a filter without a file.
     """
+    if filter is not None and not any(Path(name).is_file() for name in names):
+        raise ValueError(
+            f"--filter {filter} chooses rows of a file of lm-eval, and there is no file among "
+            f"{', '.join(names)}"
+        )
     with tempfile.TemporaryDirectory(prefix="slm-math-") as root:
         found: dict[str, Path] = {}
         for number, name in enumerate(names):
             if Path(name).is_file():
-                found[name] = _folder_of(name, Path(root) / str(number), console)
+                found[name] = _folder_of(name, Path(root) / str(number), console, filter)
                 continue
             for run in named_runs(name):
                 add_distinct(found, run if whole_runs else last_evaluation(run))
         yield found
 
 
-def _folder_of(name: str, room: Path, console: Console) -> Path:
+def _folder_of(name: str, room: Path, console: Console, filter: str | None) -> Path:
     path = Path(name)
     if path.name == RECORDS:
         return path.parent
     folder = room / path.name / SAVED
     try:
-        tallies = record_file(path, folder, Fields())
+        tallies = record_file(path, folder, Fields(filter=filter))
     except ValueError as error:
         raise ValueError(
             f"{error} (with `slm-math grade {name} --records FOLDER`, which takes these options; "

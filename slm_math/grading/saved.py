@@ -171,6 +171,7 @@ def with_row_kind(path: Path, fields: Fields, golds: Golds | None = None) -> Fie
         raise ValueError(f"{path}, line {number}: {error}") from error
     fields = replace(
         fields,
+        completion=_completion_of_filter(path, fields, None if shape is None else shape.name),
         records=is_record(row) and not (fields.completion or fields.gold),
         shape=None if shape is None else shape.name,
     )
@@ -194,6 +195,17 @@ def with_row_kind(path: Path, fields: Fields, golds: Golds | None = None) -> Fie
     except RowError:
         pass  # reported with the other unreadable rows
     return fields
+
+
+def _completion_of_filter(path: Path, fields: Fields, shape: str | None) -> str | None:
+    """The field of the completion, which a filter changes. Raises ValueError for a filter of rows
+    that have none.
+    """
+    if fields.filter is None:
+        return fields.completion
+    if shape != "lm-eval":
+        raise ValueError(f"{path}: --filter names a filter of lm-eval, and its rows are others")
+    return fields.completion or "filtered_resps"
 
 
 def check_rules(fields: Fields, kind: object = None) -> None:

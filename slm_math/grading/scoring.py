@@ -160,7 +160,7 @@ def grade_lines(
 def _graded(
     path: Path, fields: Fields, workers: int | None, golds: Golds | None
 ) -> Iterator[tuple[list[GradedLine], int]]:
-    batches = _batches(path, golds)
+    batches = _batches(path, golds, fields.filter)
     samples = 0
     where = str(path)
     while workers == 1 or (workers is None and (samples < IN_PROCESS or usable_cores() == 1)):
@@ -178,10 +178,10 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _batches(path: Path, golds: Golds | None) -> Iterator[LineBatch]:
+def _batches(path: Path, golds: Golds | None, filter: str | None) -> Iterator[LineBatch]:
     batch: list[tuple[int, Line]] = []
     size = end = 0
-    for number, line, end in rows(path, golds):
+    for number, line, end in rows(path, golds, filter):
         batch.append((number, line))
         size += len(line) if isinstance(line, bytes) else 0
         if len(batch) == BATCH_ROWS or size >= BATCH_BYTES:

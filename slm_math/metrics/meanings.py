@@ -133,6 +133,13 @@ _AGENT_EVAL = {
     "seeing_gain_low": "The lower end of its 95 % interval.",
     "seeing_gain_high": "The upper end of its 95 % interval.",
     "seeing_gain_p": "Its p-value.",
+    "gap": "The memorization gap: accuracy on problems minus that on their twins, paired.",
+    "gap_low": "The lower end of its 95 % interval.",
+    "gap_high": "The upper end of its 95 % interval.",
+    "gap_p": "Its p-value.",
+    "twinned_accuracy": "Accuracy on the problems that have a twin.",
+    "twin_accuracy": "Accuracy on their unseen twins.",
+    "gap_problems": "The number of these problems.",
     "total_seconds": "The time of the whole evaluation of this agent.",
 }
 _SFT = {

@@ -24,6 +24,7 @@ from slm_math.metrics.rounds import observations
 from slm_math.metrics.samples import sample_metrics
 from slm_math.metrics.verdicts import balanced_interval, verdict_sides
 from slm_math.metrics.warnings import summary_warnings
+from slm_math.records.eval_folders import TWIN_OF
 from slm_math.records.files import expected_samples, read_manifest
 from slm_math.records.record import Record
 from slm_math.records.stored import StoredRecords
@@ -125,7 +126,7 @@ def summarize(
         metrics |= calibration_metrics(samples)
         bins = vote_bins(samples)
     low, high = _accuracy_interval(samples, shares)
-    names = samples.tags if tags else ()
+    names = [tag for tag in samples.tags if tags and tag != TWIN_OF]
     by_tags = {tag: by_tag(samples, tag) for tag in names if _few(samples.tag_counts(tag))}
     return Summary(
         problems=len(shares),

@@ -24,6 +24,8 @@ from slm_math.policy.lora import Lora
 from slm_math.policy.masters import PRECISION, to_bfloat16
 from slm_math.policy.scratch import Scratch
 
+_EXAMPLE = "a file that training wrote, such as runs/sft-lora/checkpoints/last.ckpt"
+
 
 def policy_settings(policy: Policy, frozen: Mapping[str, str]) -> dict[str, Any]:
     """The settings of a policy and of its roles that are not trained, as plain data, with the
@@ -39,11 +41,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if path.is_dir():
         inside = sorted([*path.glob("*.ckpt"), *path.glob("checkpoints/*.ckpt")])
-        some = f"its checkpoints, such as {inside[0]}" if inside else "a file"
-        raise ValueError(f"{path} is a folder: name one of {some}")
+        some = f"one of its checkpoints, such as {inside[0]}" if inside else _EXAMPLE
+        raise ValueError(f"{path} is a folder: name {some}")
     if not path.is_file():
         raise ValueError(f"there is no checkpoint {path}")
     reason = damage(path, resumes=False)
+    if reason is not None and path.suffix != ".ckpt":
+        raise ValueError(f"{path} is no checkpoint: name {_EXAMPLE}")
     if reason is not None:
         raise ValueError(f"{path}: {reason.removesuffix(NOT_PLAIN)}")
     checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)

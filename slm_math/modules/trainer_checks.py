@@ -58,6 +58,11 @@ def check_devices(devices: Any, accelerator: str | None) -> None:
     """Raises ValueError for more processes on a CPU than it has cores: each would train, wait for
     the others, and say the same.
     """
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"trainer.accelerator {accelerator}: PyTorch finds no GPU here (slm-math doctor shows "
+            "what it finds); leave the option out to train on the CPU"
+        )
     gpu = torch.cuda.is_available() and accelerator in (None, "auto", "gpu", "cuda")
     other = accelerator not in (None, "auto", "cpu")
     count = int(devices) if str(devices).isdecimal() else 1

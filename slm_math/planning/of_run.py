@@ -26,9 +26,45 @@ from slm_math.planning.workload import (
     steps_of_rows,
     without_images,
 )
+from slm_math.policy.loading import config_of
 from slm_math.types import Task
 
+MOST_LAYERS = 1000  # of a network, more than any has
+MOST_TOKENS = 1 << 26  # of a step, each of which is looked at
 ASKED = 32  # problems of an evaluation whose prompts are looked at
+
+
+def check_sizes(module: PolicyModule, data: Any) -> None:
+    """Raises ValueError for a network or a step of a size that nobody means, at once: a plan would
+    build them for hours, if only without numbers.
+    """
+    scratch = module.policy.scratch
+    if scratch is not None:
+        layers = scratch.layers
+    else:
+        text = config_of(module.policy.base).get_text_config(decoder=True)
+        layers = getattr(text, "num_hidden_layers", 0)
+    if layers > MOST_LAYERS:
+        raise ValueError(
+            f"the model has {layers:,} layers, and a plan takes at most {MOST_LAYERS:,}"
+        )
+    problems, longest = data.batch_size, module.policy.context() or 1 << 30
+    if isinstance(module, RolloutModule):
+        problems = min(problems, len(getattr(data, "tasks", None) or ()) or problems)
+        sampled = max(
+            module.inference.sampling_of(role).max_new_tokens for role in module.train_roles
+        )
+        rows, longest = problems * module.group_size, min(longest, sampled)
+        options = "data.batch_size, model.group_size or inference.sampling.max_new_tokens"
+    else:
+        known = len(getattr(data, "rows", {}).get("train") or ())
+        rows, longest = min(problems, known or problems), min(longest, data.max_length)
+        options = "data.batch_size or data.max_length"
+    if rows * longest > MOST_TOKENS:
+        raise ValueError(
+            f"a step of {rows:,} rows of up to {longest:,} tokens is larger than a plan takes "
+            f"({MOST_TOKENS:,} tokens): lower {options}"
+        )
 
 
 def setup_of(module: PolicyModule, precision: str) -> Setup:

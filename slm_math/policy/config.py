@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from slm_math.extras import install
 from slm_math.policy.adapter_files import (
     base_in,
     base_of,
@@ -104,9 +105,7 @@ class Policy:
             if not self.has_adapters:
                 raise ValueError("policy.quantize nf4 trains adapters only: set policy.lora")
             if importlib.util.find_spec("bitsandbytes") is None:
-                raise ValueError(
-                    'policy.quantize nf4 needs bitsandbytes: pip install "slm-math[quant]"'
-                )
+                raise ValueError(f"policy.quantize nf4 needs bitsandbytes: {install('quant')}")
 
     def _check_adapters(self) -> None:
         new = [path for path in paths_of(self.path) if base_of(path) is None]

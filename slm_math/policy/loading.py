@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from slm_math.data.hub import use_cache_if_away
 from slm_math.policy.adapter_files import (
     base_in,
     base_of,
@@ -37,6 +38,7 @@ from slm_math.policy.folders import (
     CERTIFICATE,
     check_exists,
     expanded,
+    is_hub_name,
     local_folder,
     revision_of,
 )
@@ -64,6 +66,8 @@ def check_path(path: str) -> str:
             f"such as ExportHF and slm-math export write{_nearby(folder.parent)}"
         )
     check_exists(path)
+    if is_hub_name(path):
+        use_cache_if_away()
     check_adapter(path)
     for part in dict.fromkeys((path, base_in(path))):
         check_files(part, local_folder(part))

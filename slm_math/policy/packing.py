@@ -164,7 +164,12 @@ def unused_mask(device: torch.device) -> Tensor:
 
 
 def pack(sequences: Sequences) -> Packed:
-    """Sequences as one, on the CPU."""
+    """Sequences as one, on the CPU. Raises ValueError for one without a token, which has no place
+    in it.
+    """
+    empty = [number for number, ids in enumerate(sequences.ids) if not len(ids)]
+    if empty:
+        raise ValueError(f"row {empty[0]} has no token: leave empty rows out before packing")
     segments, last = prefix_tree(sequences.ids, sequences.images)
     buckets = list(_buckets(segments))
     ordered = list(chain.from_iterable(buckets))

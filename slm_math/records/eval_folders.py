@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slm_math.records.files import read_manifest
-from slm_math.records.run_folder import TRAINED, read_run
+from slm_math.records.run_folder import CONTROLS, TRAINED, read_run
 
 BLIND = ".blind"  # ends the name of an agent's folder that holds its blind control
+TWINS = ".twins"  # that of one that holds the evaluation of the unseen twins
+TWIN_OF = "twin_of"  # the tag of a twin: the id of its problem
+BESIDE = (BLIND, TWINS)  # ends of names of folders that belong to another evaluation
 RECORDS = "records.jsonl"
 LEVELS = 3  # how far below a named folder runs are looked for
 
@@ -51,6 +54,23 @@ def training_stages(root: Path) -> list[Path]:
     found = sorted(evaluated, key=order)
     trained = any(TRAINED.fullmatch(path.name) or path.name in _OTHERS for path in found)
     return found if trained or read_run(root) else []
+
+
+def control_arms(root: Path) -> dict[str, Path]:
+    """The folders of a training run's control arms by name, in the order in which they began."""
+    arms = [path for path in (root / CONTROLS).glob("*") if training_stages(path)]
+    return {path.name: path for path in sorted(arms, key=_started)}
+
+
+def beside(folder: Path, end: str) -> Path:
+    """The folder beside an agent's own whose name has this end."""
+    return folder.with_name(folder.name + end)
+
+
+def run_of(stage: Path) -> Path | None:
+    """The folder of the training run that made an evaluation; None for another folder."""
+    root = stage.resolve().parent.parent
+    return root if stage.resolve().parent.name == "eval" and read_run(root) else None
 
 
 def check_folder(folder: str, path: Path) -> None:
@@ -123,8 +143,10 @@ def of_one_run(root: Path, stages: Sequence[Path]) -> tuple[list[Path], list[str
 
 def _below(folder: Path, levels: int) -> list[Path]:
     """The folder if it is one evaluation or one training run, else those in it."""
-    if (folder / RECORDS).is_file() or training_stages(folder):
+    if (folder / RECORDS).is_file():
         return [folder]
+    if training_stages(folder):
+        return [folder, *control_arms(folder).values()]
     inside = []
     if levels:
         folders = (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())

@@ -25,6 +25,8 @@ from slm_math.types import Problem, Task
 
 # the whole configuration of the running command, for manifests; the command line sets it
 configuration: ContextVar[Any] = ContextVar("configuration", default=None)
+# of a control arm: its name, and the identity of the run that it belongs to, for its manifest
+control: ContextVar[dict[str, Any] | None] = ContextVar("control", default=None)
 
 
 class RecordFile:

@@ -14,8 +14,18 @@ TRAINED = re.compile(r"(epoch|step)-\d+")
 # the value of `--ckpt_path` that resumes from the newest checkpoint, and starts a run without one
 LAST_IF_ANY = "last_if_any"
 STATUS = "status.json"  # what a run is doing now
+CONTROLS = "controls"  # the folder of a run's control arms, each a run of its own
 # what a run writes into its folder
-PARTS = ("manifest.json", STATUS, "checkpoints", "logs", "lightning_logs", "eval", "export")
+PARTS = (
+    "manifest.json",
+    STATUS,
+    "checkpoints",
+    "logs",
+    "lightning_logs",
+    "eval",
+    "export",
+    CONTROLS,
+)
 
 
 def read_run(root: Path) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class StoredRecords(Sequence[Record]):
             self.lines += 1
             self._note(_named(path, self.lines, line, _key), self.end)
             self.end += len(line)
+        self._by_key = by_key
         if not by_key:
             self._places = Places()
 
@@ -73,7 +74,11 @@ class StoredRecords(Sequence[Record]):
         return map(self.__getitem__, range(len(self)))
 
     def __contains__(self, key: object) -> bool:
-        """Whether there is a record of this key: problem id and sample number."""
+        """Whether there is a record of this key: problem id and sample number. Raises TypeError
+        for records without keys, of which nobody knows.
+        """
+        if not self._by_key:
+            raise TypeError("these records were read without their keys: read them with by_key")
         return self._places.get(digest(key)) is not None
 
     def _read(self, offset: int) -> Record:
@@ -90,6 +95,7 @@ class StoredRecords(Sequence[Record]):
         """Those of the records for which something `holds`."""
         some = copy(self)  # of the same open file
         some._offsets, some._places, some._last = array("Q"), Places(), None
+        some._by_key = True
         for record, offset in zip(self, self._offsets):
             if holds(record):
                 some._note(record.key, offset)

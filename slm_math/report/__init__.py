@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 __all__ = ["report"]
 
@@ -13,6 +14,8 @@ def report(
     plots: str | None = None,
     transcripts: int = 300,
     image_mb: float = 20.0,
+    over: Literal["seeds"] | None = None,
+    filter: str | None = None,
 ) -> None:
     """Writes one HTML file about evaluations, with their transcripts; the page loads nothing from
     elsewhere.
@@ -26,10 +29,16 @@ def report(
         plots: folder for every figure as PNG and SVG, and for summary.md and summary.tex.
         transcripts: the most transcripts of each agent in the page, which says which ones it has.
         image_mb: the most MB that thumbnails of images take in the page; 0 shows none.
+        over: with "seeds", also whether a method is better and not only these weights, as `compare
+            --over seeds` says it: the first half of the folders are runs of the baseline with
+            different seeds, the second half those of the method, in the same order.
+        filter: of files of lm-eval, the filter whose rows count (strict-match): what it left of the
+            replies is graded.
     """
     from slm_math.report.assemble import report as write
 
-    file = write(folders, out, plots, transcripts=transcripts, image_mb=image_mb)
+    options = {"filter": filter, "over_seeds": over == "seeds"}
+    file = write(folders, out, plots, transcripts=transcripts, image_mb=image_mb, **options)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     if plots is not None:
         print(f"{plots}: figures, summary.md, summary.tex")

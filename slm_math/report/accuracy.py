@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from slm_math.metrics.meanings import meaning
 from slm_math.metrics.summary import Summary, by_tag
+from slm_math.records.eval_folders import TWIN_OF
 from slm_math.report.drawing import (
     Plot,
     bars,
@@ -24,7 +26,7 @@ from slm_math.report.drawing import (
     stroke,
 )
 from slm_math.report.load import AccuracyCurve, AgentRun
-from slm_math.report.rewards import RewardCurve
+from slm_math.report.rewards import SHOWN, TrainingCurve
 from slm_math.report.text import percent
 
 MOST_VALUES = 24  # a tag with more values identifies problems rather than kinds of problems
@@ -61,7 +63,7 @@ def tags(runs: Sequence[AgentRun]) -> list[str]:
     """
     by_tag_name: dict[str, set[str]] = {}
     for run in runs:
-        for tag in run.samples.tags:
+        for tag in (tag for tag in run.samples.tags if tag != TWIN_OF):
             values = by_tag_name.setdefault(tag, set())
             if len(values) <= MOST_VALUES:  # else it is not useful
                 values.update(run.samples.tag_counts(tag))
@@ -190,8 +192,9 @@ def _from_to(curve: AccuracyCurve) -> str:
     )
 
 
-def rewards(curves: Sequence[RewardCurve], name: str) -> Plot:
-    """The mean reward of training steps, and smoothed."""
+def training_metric(curves: Sequence[TrainingCurve], metric: str) -> Plot:
+    """A metric of training steps, and smoothed."""
+    short = metric.partition("/")[2]
     with drawing(2.3) as (figure, [axes]):
         for place, curve in enumerate(curves):
             steps, values = zip(*curve.points)
@@ -203,11 +206,15 @@ def rewards(curves: Sequence[RewardCurve], name: str) -> Plot:
             axes.plot(steps, smooth, label=label(curve.name), **stroke(place))
         axes.grid(True)
         axes.set_xlabel("optimizer step")
-        axes.set_ylabel("mean reward")
+        axes.set_ylabel("mean reward" if short == "reward" else short.replace("_", " "))
         key(figure, axes, len(curves))
-    lengths = "; ".join(f"{curve.name}: {len(curve.points)} steps" for curve in curves)
-    caption = (
-        f"Mean reward of each step (thin), and the mean of the last {WINDOW} steps (thick). "
-        f"{lengths}."
+    courses = "; ".join(
+        f"{curve.name}: {len(curve.points)} steps, from {curve.points[0][1]:.3g} to "
+        f"{curve.points[-1][1]:.3g}"
+        for curve in curves
     )
-    return Plot(name, "Reward in training", caption, figure)
+    # the loss of fine-tuning and that of GRPO have one name, and two meanings
+    what = meaning(short) if short != "loss" else "What training minimizes."
+    caption = f"{what} Each step (thin), and the mean of the last {WINDOW} (thick). {courses}."
+    name = short if metric.startswith("train/") else metric.replace("/", "-")
+    return Plot(name, SHOWN[metric], caption, figure)

@@ -13,20 +13,24 @@ from pathlib import Path
 
 from rich.console import Console
 
+from slm_math.evaluation.costs import Curve
 from slm_math.grading.opened import evaluations_of
 from slm_math.ranges import check_number
 from slm_math.report.accuracy import (
     by_value,
     over_training,
     overall,
-    rewards,
     tags,
+    training_metric,
 )
+from slm_math.report.arms import arms_table
 from slm_math.report.blindness import Controls, blind_plot, blind_table, blind_tag_table
-from slm_math.report.comparing import comparison_table
+from slm_math.report.comparing import comparison_table, seeds_tables
 from slm_math.report.composition import composition, training_shares
+from slm_math.report.costs import by_cost, cost_table, curves_of
 from slm_math.report.drawing import Plot, color
 from slm_math.report.load import AgentRun, Material, load
+from slm_math.report.memorized import twins_table
 from slm_math.report.page import Section, page
 from slm_math.report.process import (
     by_round,
@@ -36,6 +40,7 @@ from slm_math.report.process import (
     outcomes,
     verdict_calibration,
 )
+from slm_math.report.rewards import SHOWN
 from slm_math.report.tables import (
     metrics_table,
     settings_table,
@@ -49,7 +54,14 @@ from slm_math.report.transcripts import browser
 
 
 def report(
-    folders: Sequence[str], out: str, plots: str | None, transcripts: int, image_mb: float
+    folders: Sequence[str],
+    out: str,
+    plots: str | None,
+    transcripts: int,
+    image_mb: float,
+    *,
+    filter: str | None = None,
+    over_seeds: bool = False,
 ) -> Path:
     """Writes the report of `folders` to the file `out`, and figures and tables to the folder
     `plots`.
@@ -59,17 +71,24 @@ def report(
         raise ValueError(f"transcripts must be 0 or more, got {transcripts}")
     if Path(out).is_dir():
         raise ValueError(f"{out} is a folder: name a file, such as {Path(out) / 'report.html'}")
-    with evaluations_of(folders, Console(), whole_runs=True) as paths:
-        return _report(load(paths), out, plots, transcripts=transcripts, image_mb=image_mb)
+    with evaluations_of(folders, Console(), whole_runs=True, filter=filter) as paths:
+        options = {"transcripts": transcripts, "image_mb": image_mb, "over_seeds": over_seeds}
+        return _report(load(paths), out, plots, **options)
 
 
 def _report(
-    material: Material, out: str, plots: str | None, transcripts: int, image_mb: float
+    material: Material,
+    out: str,
+    plots: str | None,
+    *,
+    transcripts: int,
+    image_mb: float,
+    over_seeds: bool,
 ) -> Path:
     """As `report`, of what was read."""
     groups = grouped(material.runs)
     places = color_places(groups)
-    parts = sections(material, groups, places)
+    parts = sections(material, groups, places, over_seeds)
     shown_runs = with_controls(material.runs)
     images = Thumbnails(image_mb)
     data = browser(shown_runs, transcripts, images)
@@ -99,8 +118,8 @@ def _report(
 
 
 def with_controls(runs: Sequence[AgentRun]) -> list[AgentRun]:
-    """Runs, each followed by its blind control."""
-    return [each for run in runs for each in (run, run.control) if each is not None]
+    """Runs, each followed by its blind control and its twins."""
+    return [e for run in runs for e in (run, run.control, run.twins) if e is not None]
 
 
 def grouped(runs: Sequence[AgentRun]) -> dict[str, list[AgentRun]]:
@@ -146,9 +165,12 @@ def data_name(runs: Sequence[AgentRun]) -> str:
 
 
 def sections(
-    material: Material, groups: Mapping[str, Sequence[AgentRun]], places: Mapping[str, int]
+    material: Material,
+    groups: Mapping[str, Sequence[AgentRun]],
+    places: Mapping[str, int],
+    over_seeds: bool = False,
 ) -> list[Section]:
-    """The sections of the page, without empty ones."""
+    """The sections of the page, without empty ones; of runs over seeds, see `seeds_tables`."""
     several = len(groups) > 1
 
     def titled(text: str, name: str) -> str:
@@ -161,6 +183,7 @@ def sections(
     blind = [
         blind_table(runs, controls, titled("Blind control", name)) for name, runs in groups.items()
     ]
+    twins = [twins_table(runs, titled("Unseen twins", name)) for name, runs in groups.items()]
     blind_by_tags = [
         blind_tag_table(runs, controls, tag, titled(f"Blind control by {tag}", name))
         for name, runs in groups.items()
@@ -171,6 +194,9 @@ def sections(
         for name, runs in groups.items()
         if len(runs) > 1
     ]
+    if over_seeds:
+        compared += [table for name, runs in groups.items() for table in seeds_tables(runs, name)]
+    costs = {name: found for name, runs in groups.items() if (found := curves_of(runs))}
     by_tags = [
         tag_table(runs, tag, titled(f"Accuracy by {tag}", name))
         for name, runs in groups.items()
@@ -182,6 +208,7 @@ def sections(
     sections = [
         Section("results", "Results", summaries, folded=metrics),
         Section("comparison", "Comparison", compared),
+        Section("controls", "Control arms", [arms_table(*each) for each in material.arms.items()]),
         Section(
             "blind",
             "Blind control",
@@ -189,12 +216,18 @@ def sections(
             plots=_each(groups, partial(_blind, controls, places)),
             folded=[table for table in blind_by_tags if table is not None],
         ),
+        Section("twins", "Unseen twins", [table for table in twins if table is not None]),
         Section("training", "Training", trained_on, plots=training),
         Section("accuracy", "Accuracy", plots=accuracy, folded=by_tags),
         Section(
             "process", "Rounds, verdicts, votes", plots=_each(groups, partial(_process, places))
         ),
-        Section("cost", "Cost", plots=_each(groups, partial(_cost, places))),
+        Section(
+            "cost",
+            "Cost",
+            [cost_table(found, titled("At equal cost", name)) for name, found in costs.items()],
+            plots=_each(groups, partial(_cost, places, list(costs.values()))),
+        ),
         Section("data", "Data", plots=_each(groups, _data)),
     ]
     return [section for section in sections if section.tables or section.plots]
@@ -222,8 +255,10 @@ def _training(material: Material, places: Mapping[str, int]) -> Iterator[Plot]:
         curves = [curve for curve in material.curves if curve.unit == unit]
         if curves:
             yield over_training(curves, places, f"course-{unit}")
-    if material.rewards:
-        yield rewards(material.rewards, "reward")
+    for metric in SHOWN:
+        curves = [curve for curve in material.training if curve.metric == metric]
+        if curves:
+            yield training_metric(curves, metric)
     for number, (run, parts) in enumerate(material.shares.items(), 1):
         yield training_shares(run, parts, f"training-data-{number}")
 
@@ -250,7 +285,12 @@ def _process(places: Mapping[str, int], runs: Sequence[AgentRun]) -> Iterator[Pl
     yield verdict_calibration(runs, places, "verdicts")
 
 
-def _cost(places: Mapping[str, int], runs: Sequence[AgentRun]) -> Iterator[Plot | None]:
+def _cost(
+    places: Mapping[str, int], costs: Sequence[Sequence[Curve]], runs: Sequence[AgentRun]
+) -> Iterator[Plot | None]:
+    names = {run.name for run in runs}
+    for found in (each for each in costs if each[0].name in names):
+        yield by_cost(found, places, "accuracy-by-cost")
     yield cumulative(runs, places, "tokens", lambda samples: samples.turns.sums(1))
     yield cumulative(runs, places, "seconds", lambda samples: samples.seconds)
 

@@ -15,7 +15,17 @@ def comparison_table(runs: Sequence[AgentRun], title: str) -> Table:
     """
     from slm_math.evaluation.compare import adjusted, compare, shown_p
 
-    columns = ("run", "against", "n", "difference in points", "p", "p (Holm)", "gained", "lost")
+    columns = (
+        "run",
+        "against",
+        "n",
+        "difference in points",
+        "p",
+        "p (Holm)",
+        "gained",
+        "lost",
+        "could see",
+    )
     complete = [run for run in runs if not run.partial]
     left_out = [f"{run.name} is partial and left out." for run in runs if run.partial]
     graders = {grader for run in complete if (grader := _grader(run)) is not None}
@@ -43,12 +53,54 @@ def comparison_table(runs: Sequence[AgentRun], title: str) -> Table:
             shown_p(one.p_adjusted),
             str(len(one.gained)),
             str(len(one.lost)),
+            "-" if one.detectable is None else f"{100 * one.detectable:.1f}",
         )
         for one in comparisons
     ]
     tests = ", ".join(sorted({one.test for one in comparisons}))
-    note = f"Paired by problem; difference with its 95 % interval; test: {tests}, two-sided."
+    note = (
+        f"Paired by problem; difference with its 95 % interval; test: {tests}, two-sided. Could "
+        "see: the smallest difference, in points, for which this comparison has a power of 80 %."
+    )
     return Table(title, columns, tuple(rows), " ".join((note, *left_out)), names=2)
+
+
+def seeds_tables(runs: Sequence[AgentRun], name: str) -> list[Table]:
+    """For every agent its runs over seeds: of the baseline, and as many of the method. Where an
+    agent has too few of them, the method is another agent, and all runs are compared. If they
+    cannot be, the table has no rows, and its note says why.
+    """
+    from slm_math.evaluation.compare import shown_difference, shown_p
+    from slm_math.evaluation.seeds import compare_seeds, levels, pairs_of
+
+    agents: dict[str, list[AgentRun]] = {}
+    for run in runs:
+        agents.setdefault(run.folder.resolve().name, []).append(run)
+    if any(len(own) < 4 for own in agents.values()):
+        agents = {", ".join(agents): list(runs)}
+    tables = []
+    for agent, own in agents.items():
+        title, columns = f"Over seeds: {agent}, {name}", ("what", "seeds", "n", "points", "p")
+        samples = {run.name: run.samples for run in own}
+        try:
+            one = compare_seeds(
+                pairs_of(samples, {run.name: run.identity.get("seed") for run in own})
+            )
+        except ValueError as error:
+            tables.append(Table(title, columns, (), f"Not compared: {error}"))
+            continue
+        seeds, n = str(len(one.differences)), str(one.problems)
+        rows = tuple(
+            (what, seeds, n, shown_difference(one.difference, *ends), p)
+            for (what, ends), p in zip(levels(one).items(), ("", shown_p(one.p), ""), strict=True)
+        )
+        each = ", ".join(f"{100 * difference:+.1f}" for difference in one.differences)
+        note = (
+            f"Difference of accuracy, {' + '.join(one.b)} against {' + '.join(one.a)}, with 95 % "
+            f"intervals; of each seed: {each}. p: t-test over seeds."
+        )
+        tables.append(Table(title, columns, rows, note))
+    return tables
 
 
 def _baselines(runs: Sequence[AgentRun]) -> list[dict[str, Samples]]:

@@ -10,12 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from slm_math.evaluation.blind import blind_folder
+from slm_math.evaluation.controls import Arms, read_arms
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import Summary, read_samples, summarize
 from slm_math.records.eval_folders import (
+    BLIND,
     RECORDS,
+    TWINS,
     add_distinct,
+    beside,
+    control_arms,
     evaluation_folders,
     named_runs,
     of_one_run,
@@ -23,7 +27,7 @@ from slm_math.records.eval_folders import (
 )
 from slm_math.records.files import read_manifest
 from slm_math.records.run_folder import read_run
-from slm_math.report.rewards import RewardCurve, reward_curve
+from slm_math.report.rewards import TrainingCurve, training_curves
 
 _EPOCH = re.compile(r"epoch-(\d+)")
 _STEP = re.compile(r"step-(\d+)")
@@ -32,7 +36,8 @@ _STEP = re.compile(r"step-(\d+)")
 @dataclass(frozen=True)
 class AgentRun:
     """The evaluation of one agent on one set of problems; runs on the same problems have the same
-    number `data`. `control` is its blind control, if there is one.
+    number `data`. `control` is its blind control, and `twins` the evaluation of unseen
+    twins, if there are some.
     """
 
     name: str
@@ -42,6 +47,7 @@ class AgentRun:
     summary: Summary = field(repr=False)
     data: int = 0
     control: AgentRun | None = field(default=None, repr=False)
+    twins: AgentRun | None = field(default=None, repr=False)
 
     @property
     def partial(self) -> bool:
@@ -71,8 +77,9 @@ class Material:
 
     runs: tuple[AgentRun, ...]
     curves: tuple[AccuracyCurve, ...] = ()
-    rewards: tuple[RewardCurve, ...] = ()
+    training: tuple[TrainingCurve, ...] = ()
     shares: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # run -> part -> counts
+    arms: Mapping[str, Arms] = field(default_factory=dict)  # run -> what its control arms say
     notes: tuple[str, ...] = ()  # what is not shown, and why
 
 
@@ -98,8 +105,9 @@ def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
         raise ValueError(f"{twice} is named twice: name each folder once")
     agents: list[tuple[str, str, Path]] = []  # (folder as named, agent, its folder)
     trainings: list[tuple[str, list[Path]]] = []  # (folder, its evaluations in order)
-    rewards: list[RewardCurve] = []
+    training: list[TrainingCurve] = []
     shares: dict[str, Mapping[str, Any]] = {}
+    arms: dict[str, Arms] = {}
     notes: list[str] = []
     for folder, root in places.items():
         if (root / RECORDS).is_file():
@@ -108,10 +116,12 @@ def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
             evaluated, told = of_one_run(root, evaluated)
             agents += [(folder, *item) for item in evaluation_folders(evaluated[-1]).items()]
             trainings.append((folder, evaluated))
-            curve, reason = reward_curve(root)
+            if control_arms(root):
+                arms[folder] = read_arms(root)
+            own_curves, reason = training_curves(root)
             if isinstance(parts := read_run(root).get("shares"), dict):
                 shares[folder] = parts
-            rewards += curve
+            training += own_curves
             notes += told + reason
         else:
             agents += [(folder, *item) for item in evaluation_folders(root).items()]
@@ -125,7 +135,9 @@ def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
         for curve in _accuracy_curves(folder, evaluated, named)
     ]
     runs = _numbered(_with_controls([_read(name, path) for path, name in named.items()]))
-    return Material(tuple(runs), tuple(curves), tuple(rewards), shares=shares, notes=tuple(notes))
+    return Material(
+        tuple(runs), tuple(curves), tuple(training), shares=shares, arms=arms, notes=tuple(notes)
+    )
 
 
 def _unique_names(paths: Sequence[tuple[str, ...]]) -> list[str]:
@@ -139,12 +151,14 @@ def _unique_names(paths: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _with_controls(runs: Sequence[AgentRun]) -> list[AgentRun]:
-    """The runs, each with its blind control, which is no run of its own then."""
+    """The runs, each with its blind control and its twins, which are no runs of their own then."""
     by_folder = {run.folder.resolve(): run for run in runs}
-    controls = {path: by_folder.get(blind_folder(path)) for path in by_folder}
-    taken = {control.folder for control in controls.values() if control is not None}
+    both = {
+        path: [by_folder.get(beside(path, end)) for end in (BLIND, TWINS)] for path in by_folder
+    }
+    taken = {run.folder for some in both.values() for run in some if run is not None}
     return [
-        replace(run, control=controls[path])
+        replace(run, control=both[path][0], twins=both[path][1])
         for path, run in by_folder.items()
         if run.folder not in taken
     ]
@@ -152,7 +166,7 @@ def _with_controls(runs: Sequence[AgentRun]) -> list[AgentRun]:
 
 def _numbered(runs: Sequence[AgentRun]) -> list[AgentRun]:
     """The runs with their `data`; a partial run belongs to the first complete one that has all its
-    problems. Blind controls of runs on the same problems have a number of their own.
+    problems. Blind controls, and twins, of runs on the same problems have a number of their own.
     """
     problems = [run.samples.tables.problems.digests() for run in runs]
     complete = [ids for run, ids in zip(runs, problems) if not run.partial]
@@ -165,7 +179,11 @@ def _numbered(runs: Sequence[AgentRun]) -> list[AgentRun]:
     numbers = list(dict.fromkeys(map(bytes, sets)))
     numbered = [replace(run, data=numbers.index(bytes(ids))) for run, ids in zip(runs, sets)]
     return [
-        replace(run, control=run.control and replace(run.control, data=-1 - run.data))
+        replace(
+            run,
+            control=run.control and replace(run.control, data=-1 - run.data),
+            twins=run.twins and replace(run.twins, data=len(numbers) + run.data),
+        )
         for run in numbered
     ]
 

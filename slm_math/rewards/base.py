@@ -13,6 +13,7 @@ from slm_math.rewards.credits import Credit
 from slm_math.types import Reply, Trace, Workflow
 
 Scored: TypeAlias = float | Credit | None
+Key: TypeAlias = tuple[int | str, ...]
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -57,6 +58,12 @@ class Reward:
         lists of requests (`Generate` for one of `roles`, `RunPython`) and returns the score.
         """
         raise NotImplementedError
+
+    def scored(self, graded: GradedTrace, key: Key) -> Scored | Workflow[Scored]:
+        """The same for a reward that draws random numbers, which depend on `key`: purpose, seed and
+        step.
+        """
+        return self(graded)
 
 
 def _check_signature(cls: type[Reward]) -> None:

@@ -58,9 +58,13 @@ def score(rewards: Sequence[Reward], graded: GradedTrace, roles: Sequence[str]) 
 
 
 def called(
-    rewards: Sequence[Reward], graded: GradedTrace, roles: Sequence[str]
+    rewards: Sequence[Reward],
+    graded: GradedTrace,
+    roles: Sequence[str],
+    key: tuple[int | str, ...] = (),
 ) -> dict[Key, Scored | Workflow[Scored]]:
     """What the rewards of `roles` return for a trace: scores, and workflows that were not started.
+    `key` is what random numbers may depend on (see `Reward.scored`).
 
     A trace whose workflow broke has no scores, and neither has a role without a reply in it. What a
     reward raises is raised with a note that names the reward.
@@ -72,10 +76,11 @@ def called(
         if reward.role in roles:
             spoke = reward.role in speakers
             try:
-                values[reward.role, reward.name] = reward(graded) if spoke else None
+                value = reward.scored(graded, key) if spoke else None
             except Exception as error:
                 error.add_note(f"in {owner_name(reward)} on {where}")
                 raise
+            values[reward.role, reward.name] = value
     return values
 
 

@@ -294,7 +294,7 @@ class Scheduler:
             chat=effect.chat,
             sampling=effect.sampling(self.executors.defaults(effect.role)),
             resume=effect.resume,
-            key=(*job.key, *attempt, item.requested[effect.attempt]),
+            key=(*job.key, *(effect.draw or (*attempt, item.requested[effect.attempt]))),
             support=job.support,
             role=effect.role,
             progress=None if audience is None else partial(audience.grew, number),

@@ -46,7 +46,7 @@ def score_traces(
     done = 0
     progress(done, len(graded))
     for trace in graded:
-        values.append(called(rewards, trace, roles))
+        values.append(called(rewards, trace, roles, key))
         waiting.append(sum(isinstance(value, Generator) for value in values[-1].values()))
         done += waiting[-1] == 0
         progress(done, len(graded))

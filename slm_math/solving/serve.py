@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from slm_math.agents import Agent, SingleShot
 from slm_math.engines.base import Engine
@@ -32,6 +33,29 @@ KEY_VARIABLE = "SLM_MATH_AGENT_KEY"
 BODY_SECONDS = 60.0  # in which a client sends its request
 QUIET_SECONDS = 10.0  # after which a stream says that it is alive
 STARTED = 10.0  # seconds in which a server begins to listen
+
+
+class _Connection(RequestHandler):
+    """Answers what is no HTTP request in OpenAI's shape, too, and without a traceback."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("a response has begun already")
+        if status >= 500:
+            print(visible(f"serve-agent: {type(exc).__name__}: {exc}"), file=sys.stderr)
+        # aiohttp's message shows the place in the bytes on more lines
+        reason = (message or "not an HTTP request").splitlines()[0].rstrip(":")
+        response = _refused(Refusal(status, reason))
+        response.force_close()
+        return response
 
 
 class AgentServer:
@@ -90,14 +114,24 @@ class AgentServer:
 
     def __exit__(self, *error: object) -> None:
         self.service.close()  # whose clients are told
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     async def _begin(self) -> None:
         await self._runner.setup()
-        await web.SockSite(self._runner, self._socket).start()
+        self._listening = await self._loop.create_server(self._connection, sock=self._socket)
+
+    async def _end(self) -> None:
+        self._listening.close()
+        await self._runner.cleanup()
+
+    def _connection(self) -> RequestHandler:
+        assert self._runner.server is not None  # after its setup
+        connection = self._runner.server()
+        connection.__class__ = _Connection
+        return connection
 
     # what every request has in common
 

@@ -83,6 +83,9 @@ NAIVE: dict[str, Callable[[Members], Members]] = {
     "statement": lambda m: _claim(m, lambda c: c["statement"].__setitem__(0, "All is proven.")),
     "hash": lambda m: _claim(m, lambda c: c["files"][RECORDS].update(sha256="0" * 64)),
     "grader": lambda m: _claim(m, lambda c: c.update(grader="3")),
+    "cluster": lambda m: _claim(m, lambda c: c["design"].update(cluster="level")),
+    "seeds": lambda m: _claim(m, lambda c: c["design"].update(over="seeds")),
+    "design of another kind": lambda m: _claim(m, lambda c: c.update(design=["level"])),
     "more figures": lambda m: _claim(m, lambda c: c.update(effect="large")),
     "format of numbers": lambda m: m | {"claim.json": m["claim.json"].replace(b"\n", b"\r\n")},
     "README": lambda m: m | {"README.md": m["README.md"].replace(b"12", b"13")},
@@ -96,7 +99,7 @@ NAIVE: dict[str, Callable[[Members], Members]] = {
     "bytes after records": lambda m: m | {RECORDS: m[RECORDS] + b"\0"},
     "missing member": lambda m: {n: d for n, d in m.items() if n != "runs/2/manifest.json"},
     "renamed member": lambda m: {n.replace("runs/3", "runs/4"): d for n, d in m.items()},
-    "control from nowhere": lambda m: m | {"runs/1/control/manifest.json": b"{}"},
+    "control from nowhere": lambda m: m | {"runs/1/controls/blind/manifest.json": b"{}"},
     "overlap from nowhere": lambda m: (
         m | {"runs/1/overlap.json": b'{"findings": [], "near_exact": 0}'}
     ),

@@ -39,10 +39,11 @@ def test_a_control_is_claimed_and_checked_without_its_images(tmp_path: Path) -> 
         image.unlink()
     found = checked(path)
     assert found.moved == []
-    assert "runs/1/control/records.jsonl.gz" in members(path)
+    assert "runs/1/controls/blind/records.jsonl.gz" in members(path)
     # 3 of 6 are 1, which is guessed without eyes
     assert any(
-        "blind control: 100.0 % right with images, 50.0 % with blank ones, +50.0" in line
+        "control blind (the same with blank images): 100.0 % right, the control 50.0 %, +50.0"
+        in line
         for line in found.statement
     )
     assert not any("no control" in line for line in found.statement)
@@ -50,16 +51,17 @@ def test_a_control_is_claimed_and_checked_without_its_images(tmp_path: Path) -> 
 
 def test_a_control_that_was_made_worse_is_caught(tmp_path: Path) -> None:
     [one] = with_control(tmp_path)
-    assert one.control is not None
-    worse = changed(one.control, 0, lambda r: replace(r, correct=False, reason="different"))
-    found = checked(forged(tmp_path / "c.zip", [replace(one, control=worse)]))
-    assert any(line.startswith("one.blind, problem") for line in found.moved)
+    worse = changed(
+        one.controls["blind"], 0, lambda r: replace(r, correct=False, reason="different")
+    )
+    found = checked(forged(tmp_path / "c.zip", [replace(one, controls={"blind": worse})]))
+    assert any(line.startswith("one, blind, problem") for line in found.moved)
 
 
 def test_a_control_that_was_taken_away_is_missed(tmp_path: Path) -> None:
     [one] = with_control(tmp_path)
     whole = claim_members([one])
     without = {name: data for name, data in whole.items() if "control" not in name}
-    assert json.loads(without["claim.json"])["runs"][0]["control"] is not None
+    assert json.loads(without["claim.json"])["runs"][0]["controls"]
     (tmp_path / "c.zip").write_bytes(archive(without))
     assert any("control" in line for line in checked(tmp_path / "c.zip").moved)

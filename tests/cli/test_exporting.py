@@ -263,7 +263,7 @@ REASONS = {
     "newer": "this one knows no policy.glow",
     "weights": "1 missing",
     "gone": "there is no checkpoint",
-    "folder": "is a folder: name one of",
+    "folder": "is a folder: name a file that training wrote",
 }
 
 

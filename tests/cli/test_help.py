@@ -1,6 +1,7 @@
 """What `slm-math --help` and the help of each command begin with."""
 
 import shlex
+import sys
 
 import pytest
 
@@ -8,6 +9,8 @@ from slm_math.cli import run
 from slm_math.command_table import COMMANDS, EXAMPLES, GROUPS, TRAINING, example, usage
 from slm_math.commands import download
 from slm_math.early import refuse
+from slm_math.everyday import EVERYDAY
+from slm_math.option_names import option_names
 from slm_math.parsing import RENAMED, command_parser
 from slm_math.shipped import config_file
 
@@ -59,11 +62,44 @@ def test_help_begins_with_the_example(command: str, capsys: pytest.CaptureFixtur
     assert any("--config" in line for line in rest)
 
 
+@pytest.mark.parametrize("command", EVERYDAY)
+def test_the_help_of_many_options_is_short_and_fits_a_terminal(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "slm_math.training", None)  # nothing slow is imported
+    run([command, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"example: {example(command)}"
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    assert f"  slm-math {command} --help all" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("command", EVERYDAY)
+def test_everyday_options_exist(command: str) -> None:
+    classes = {("source",): {"Table"}, ("data", "source"): {"Table"}, ("agents", "NAME"): set()}
+    known = option_names(command, classes)
+    many = {f"{name}.NAME" for name in known} | {f"{name}.default" for name in known}
+    names = {name.removesuffix("+") for name in EVERYDAY[command]}
+    assert names <= known.keys() | many
+
+
+def test_all_options_fit_a_terminal_where_they_can_be_broken(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        run(["fit", "--help", "all"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 300
+    assert [line for line in lines if len(line) > 80 and " " in line.strip()] == []
+
+
 def test_the_example_comes_before_what_is_slow(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command is not even imported."""
     monkeypatch.setitem(COMMANDS, "eval", ("slm_math.nowhere:evaluate", ""))
     with pytest.raises(ModuleNotFoundError):
-        run(["eval", "--help"])
+        run(["eval", "--help", "all"])
     assert capsys.readouterr().out.startswith("example: slm-math eval --config eval/gsm8k")

@@ -28,10 +28,42 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "command of another tool": (["train"], ["there is no command 'train': did you mean fit?"]),
     "option before the command": (["--config", "x"], ["command comes before", "fit --config"]),
     "nothing but a command": (["fit"], ["required: --data, --model; for example: slm-math fit "]),
-    "nothing to read": (["results"], ["required: --folders; for example: slm-math results runs"]),
+    "nothing to read": (
+        ["results"],
+        ["error: required: FOLDERS; for example: slm-math results runs"],
+    ),
     "config without --config": (
         ["fit", "configs/sft/lora.yaml"],
         ["configs/sft/lora.yaml: did you mean --config configs/sft/lora.yaml?"],
+    ),
+    "nothing to export": (["export", "--out=OUT"], ["error: required: CHECKPOINT; for example: "]),
+    "no checkpoint to export": (
+        ["export", "DATA/train.csv", "--out=OUT"],
+        ["train.csv is no checkpoint: name a file that training wrote, such as runs/"],
+    ),
+    "model as a checkpoint": (
+        ["export", "MODEL", "--out=OUT"],
+        ["is a folder: name a file that training wrote, such as runs/"],
+    ),
+    "script as a config of fit": (
+        ["fit", "--config=DATA/run.sh"],
+        ["config file DATA/run.sh holds a text or a number, and a config holds options by name"],
+    ),
+    "script as a config of eval": (
+        ["eval", "--config=DATA/run.sh"],
+        ["config file DATA/run.sh holds a text or a number, and a config holds options by name"],
+    ),
+    "misspelled in one of many": (
+        [*EVAL, "--agents.x=MajorityVote", "--agents.x.kk=3"],
+        ["there is no option agents.x.kk: did you mean k?"],
+    ),
+    "function as a reward": (
+        [*FIT_GRPO, "--model.rewards+=json.dumps"],
+        ["model.rewards: json.dumps is not a Reward, whose class a config names, not a function"],
+    ),
+    "no GPU": (
+        [*FIT, "--trainer.accelerator=gpu"],
+        ["trainer.accelerator gpu: PyTorch finds no GPU here", "leave the option out"],
     ),
     "folder as a config": (
         ["fit", "--config=DATA"],
@@ -226,6 +258,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     for name, bad in (("field", json.dumps({"question": "x"})), ("json", '{"question": ')):
         (folder / name).mkdir()
         (folder / name / "test.jsonl").write_text(f"{good}\n{bad}\n")
+    (folder / "run.sh").write_text("pip install x\nif [ 1 ]; then echo; fi\n")
+    (folder / "train.csv").write_text("question,answer\n1 + 1?,2\n")
     (folder / "key.yaml").write_text("model: {init_args: {tokens_per_bach: 5}}")
     (folder / "eval.yaml").write_text("limt: 5")
     (folder / "value.yaml").write_text("samples: 2\nlimit: ten\n")

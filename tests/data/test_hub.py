@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
+from urllib.request import getproxies
 
 import huggingface_hub
 import pytest
 from data.published import HELD_OUT, PROBLEMS, QUESTIONS, everything, write_jsonl, write_parquet
+from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from slm_math.data import GSM8K, MATH, MATH500
 from slm_math.data.download import download
 from slm_math.data.files import HubFile
+from slm_math.data.hub import hub_is_away
+
+AWAY = hub_is_away  # as it is, which other tests replace
 
 
 @pytest.fixture
@@ -71,6 +77,31 @@ def test_an_unreachable_hub_is_one_line_with_a_way_out(monkeypatch: pytest.Monke
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FileNotFoundError, match="HF_HUB_OFFLINE is set"):
         GSM8K().tasks("test")
+
+
+def test_a_hub_that_is_away_is_not_asked_again_and_again(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # nobody listens there
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+        monkeypatch.setattr("slm_math.data.hub.hub_is_away", AWAY)
+        monkeypatch.setattr("slm_math.data.files.hub_is_away", AWAY)
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        for _ in range(2):
+            with pytest.raises(FileNotFoundError, match="cache and the hub cannot be reached"):
+                GSM8K().tasks("test")
+    error = capfd.readouterr().err
+    assert error == f"note: {address} cannot be reached: only what was downloaded is used\n"
+
+
+def test_a_hub_that_answers_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in getproxies():
+        monkeypatch.delenv(f"{name}_proxy", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert not AWAY(f"http://127.0.0.1:{server.getsockname()[1]}")
 
 
 def test_download_fetches_each_file_once_and_reports_failures(

@@ -296,3 +296,20 @@ def test_a_column_is_not_the_problem_and_its_answer(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("question,answer\nWhat is 1 + 1?,2\n")
     with pytest.raises(ValueError, match="the column 'answer' cannot be the problem and its"):
         Table(str(tmp_path / "x.csv"), problem="answer", answer="answer")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("content", [{"data": ROWS}, {"version": 1, "note": "x", "examples": ROWS}])
+def test_rows_inside_an_object_are_read(
+    content: dict[str, Any], indent: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(content, indent=indent) + "\n")
+    tasks = read_tasks(Table(str(tmp_path / "x.json"), validation=0), "train")
+    assert [task.gold for task in tasks] == ["12", "7"]
+
+
+def test_an_object_that_is_a_row_itself_is_one(tmp_path: Path) -> None:
+    row = ROWS[0] | {"data": "a text", "items": []}
+    (tmp_path / "x.json").write_text(json.dumps(row))
+    [task] = read_tasks(Table(str(tmp_path / "x.json"), validation=0), "train")
+    assert task.gold == "12"

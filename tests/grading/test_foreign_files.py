@@ -119,6 +119,41 @@ def test_filters_that_keep_other_texts_are_runs_of_their_own(capsys: Any) -> Non
     assert not list(Path("runs/m").glob("*/"))
 
 
+def test_a_filter_of_lm_eval_can_be_named(capsys: Any) -> None:
+    """The strict one keeps 12 of 12 and nothing of 16, the loose one 13 and 16."""
+    file = saved("lm-eval")
+    said(capsys, "grade", file, "--filter", "strict", "--records", "runs/s")
+    assert [r.correct for r in read_records(Path("runs/s/records.jsonl"))] == [True, False]
+    said(capsys, "grade", file, "--filter", "loose", "--records", "runs/t")
+    assert [r.correct for r in read_records(Path("runs/t/records.jsonl"))] == [False, True]
+    text = said(capsys, "grade", file, "--filter", "loose", "--completion", "resps")
+    assert "1 of 2 correct" in text
+    assert "exact_match, loose: 2 of 2 verdicts differ" in text
+    assert "strict" not in text
+
+
+def test_a_filter_chooses_rows_wherever_files_are_read(capsys: Any) -> None:
+    rows = [
+        row | ({"filtered_resps": ["0"]} if row["filter"] == "strict" else {})
+        for row in ROWS["lm-eval"]
+    ]
+    file, other = saved("lm-eval", rows), str(jsonl(Path("other.jsonl"), rows))
+    assert "0.0 [0.0, 65.8]" in said(capsys, "results", file, "--filter", "strict")
+    assert "50.0 [9.5, 90.5]" in said(capsys, "results", file)
+    assert "0.0" in said(capsys, "compare", file, other, "--filter", "strict")
+    said(capsys, "report", file, "--filter", "strict", "--out", "r.html")
+    assert "0.0 [0.0, 65.8]" in Path("r.html").read_text()
+
+
+def test_a_filter_that_no_row_has_is_refused(capsys: Any) -> None:
+    error = failed(capsys, "results", saved("lm-eval"), "--filter", "stict")
+    assert "has no rows of a filter stict: its filters are strict, loose" in error
+    error = failed(capsys, "grade", saved("verl"), "--filter", "strict")
+    assert "--filter names a filter of lm-eval, and its rows are others" in error
+    Path("runs").mkdir()
+    assert "there is no file among runs" in failed(capsys, "results", "runs", "--filter", "x")
+
+
 def test_one_id_of_two_problems_is_refused(capsys: Any) -> None:
     rows = [{"id": 1, "problem": text, "answer": "5", "response": "#### 5"} for text in (ONE, TWO)]
     file = str(jsonl(Path("x.jsonl"), rows))

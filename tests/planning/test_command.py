@@ -51,6 +51,28 @@ def test_a_plan_fits_80_columns_and_names_its_source(capsys: ANY) -> None:
     assert "it fits" in out
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (
+            ["--model.policy.scratch={hidden: 64, layers: 1000000000, heads: 4, ffn: 64}"],
+            "the model has 1,000,000,000 layers, and a plan takes at most 1,000",
+        ),
+        (
+            [
+                "--model.policy.scratch.context=2000000000000",
+                "--model.inference.sampling.max_new_tokens=1000000000000",
+            ],
+            "rows of up to 1,000,000,000,000 tokens is larger than a plan takes",
+        ),
+    ],
+)
+def test_absurd_sizes_are_refused_at_once(options: list[str], reason: str, capsys: ANY) -> None:
+    status, _, err = said_by(capsys, "--config=quickstart/grpo", *FAST, *options, "--device=cpu")
+    assert status == 2
+    assert reason in err
+
+
 def test_what_does_not_fit_is_changed(capsys: ANY) -> None:
     # 64 rows of 512 tokens, of 200 layers: more than 24 GB of activations
     large = "{hidden: 1024, layers: 48, heads: 16, ffn: 4096}"

@@ -201,6 +201,13 @@ def test_model_with_attention_of_its_own_is_found_out(exact: bool) -> None:
     assert packs(ordinary)
 
 
+def test_a_row_without_a_token_is_refused() -> None:
+    ids = [np.array([1, 2]), np.array([], dtype=np.int64)]
+    positions = [np.arange(len(each)) for each in ids]
+    with pytest.raises(ValueError, match="row 1 has no token"):
+        pack(Sequences(ids, positions, ((), ())))
+
+
 def test_attention_that_knows_no_packing_is_an_error() -> None:
     network = model("qwen2")
     network.set_attn_implementation("eager")

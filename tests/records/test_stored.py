@@ -75,3 +75,12 @@ def test_names_are_numbered_in_the_order_in_which_they_come() -> None:
     for text in reversed(list(wanted)):
         other.number(text)
     assert (names.digests() == other.digests()).all()
+
+
+def test_records_without_keys_do_not_say_that_one_is_missing(tmp_path: Path) -> None:
+    written(tmp_path / "a", made(0), made(1))
+    stored = StoredRecords(tmp_path / "a", by_key=False)
+    assert list(stored) == [made(0), made(1)]
+    with pytest.raises(TypeError, match="read without their keys"):
+        made(0).key in stored  # noqa: B015
+    assert made(0).key in stored.where(lambda record: record.sample == 0)

@@ -9,7 +9,7 @@ import pytest
 from report.runs import note, record, turn, varied, write
 
 from slm_math.metrics.intervals import clustered
-from slm_math.report.accuracy import tag_summaries, tags
+from slm_math.report.accuracy import tag_summaries, tags, training_metric
 from slm_math.report.load import load
 from slm_math.report.process import round_points, vote_bins
 from slm_math.report.tables import shares_table
@@ -84,7 +84,27 @@ def test_a_training_run_is_its_last_epoch_and_a_curve(tmp_path: Path) -> None:
     epochs, steps = material.curves
     assert [(x, s.accuracy) for x, s in epochs.points] == [(0, 0.2), (3, 0.4), (10, 0.6), (11, 0.8)]
     assert [(x, s.accuracy) for x, s in steps.points] == [(0, 0.2), (7, 0.4)]
-    assert material.rewards[0].points == ((0, 0.5), (2, 0.75))
+    assert [(each.metric, each.name) for each in material.training] == [("train/reward", "t")]
+    assert material.training[0].points == ((0, 0.5), (2, 0.75))
+
+
+def test_metrics_of_training_are_curves_and_repeated_steps_are_replaced(tmp_path: Path) -> None:
+    write(tmp_path / "t" / "eval" / "epoch-0" / "a", [record(0, True)])
+    logs = [
+        "step,train/loss,val/loss,train/lr,train/odd\n0,3.0,,0.1,1\n1,2.0,,inf,1\n2,1.0,,0.2,1\n",
+        "step,train/loss,val/loss\n1,2.5,\n2,,0.9\n",
+        "step,test/loss\n0,7\n1,7\n",
+    ]
+    for number, text in enumerate(logs):
+        (tmp_path / "t" / "logs" / f"version_{number}").mkdir(parents=True)
+        (tmp_path / "t" / "logs" / f"version_{number}" / "metrics.csv").write_text(text)
+    material = load([str(tmp_path / "t")])
+    assert [(curve.metric, curve.points) for curve in material.training] == [
+        ("train/loss", ((0, 3.0), (1, 2.5)))
+    ]
+    plot = training_metric(material.training, "train/loss")
+    assert (plot.name, plot.title) == ("loss", "Loss")
+    assert "t: 2 steps, from 3 to 2.5." in plot.caption
 
 
 def test_the_parts_of_a_training_run_s_data_are_read(tmp_path: Path) -> None:

@@ -101,10 +101,10 @@ def test_every_figure_has_a_caption(tmp_path: Path) -> None:
     )
     for title in ("Accuracy", "Accuracy by level", "Accuracy by subject", "Accuracy by round",
     "First draft and answer",
-                  "Verifier: mine", "Calibration of votes", "Tokens", "Seconds",
+                  "Verifier: mine", "Calibration of votes", "Accuracy at a cost", "Tokens",
                   "Data"):  # fmt: skip
         assert f"<h3>{title}</h3>" in page
-    assert page.count('<svg class="plot"') == page.count('role="img"') == 11
+    assert page.count('<svg class="plot"') == page.count('role="img"') == 12
     assert "currentColor" in page
     assert "#1a1b1c" not in page
     assert "Paired by problem" in page
