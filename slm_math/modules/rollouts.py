@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from functools import partial
 
 from slm_math.agents import Agent
-from slm_math.answers.graded import GradedTrace
 from slm_math.data.batches import run_seed
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
@@ -15,11 +13,12 @@ from slm_math.modules import checks
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
 from slm_math.modules.step_metrics import PhaseTimer
+from slm_math.modules.step_sampling import StepSampling
 from slm_math.policy.config import Policy
 from slm_math.records.record import Record
 from slm_math.rewards import Reward, rewarded
 from slm_math.rollout.ahead import Draw, GroupsAhead
-from slm_math.rollout.collect import Collection, Draws, check_agents
+from slm_math.rollout.collect import check_agents
 from slm_math.rollout.executors import Executors
 from slm_math.rollout.groups import (
     Group,
@@ -29,7 +28,6 @@ from slm_math.rollout.groups import (
     Rollout,
     SampledGroups,
 )
-from slm_math.rollout.scoring import score_traces
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Task
 
@@ -152,7 +150,7 @@ class RolloutModule(PolicyModule):
         with closing(self.begin_sampling(tasks, key)) as sampling:
             while sampling.under_way:
                 sampling.advance()
-            return sampling.groups()
+            return sampling.scored_groups()
 
     def begin_sampling(self, tasks: Sequence[Task], key: Key) -> StepSampling:
         """Begins to sample P problems with the weights of this moment."""
@@ -175,60 +173,3 @@ class RolloutModule(PolicyModule):
         """What answers the requests of agents and rewards, with the policy as it is now."""
         own = self.engines() | self.other_engines
         return Executors(own, self.inference.by_role(), self.sandbox, self.inference.deterministic)
-
-
-class StepSampling:
-    """The groups of a step while they are sampled; `advance` goes on with the workflows.
-
-    Args:
-        module: whose agent and rewards they are, and whose timer and progress are told.
-        tasks: P problems.
-        key: of the draws.
-        executors: answer the requests; the weights are those that they have now.
-    """
-
-    def __init__(
-        self, module: RolloutModule, tasks: Sequence[Task], key: Key, executors: Executors
-    ) -> None:
-        self.module, self.key, self.executors = module, key, executors
-        self.jobs = [(task, sample) for task in tasks for sample in range(module.group_size)]
-        self.graded: dict[tuple[str, int], GradedTrace] = {}
-        draws = Draws(key, support=True)
-        self.collection = Collection(module.agent, self.jobs, executors, self._take, draws)
-        self.advance(wait=False)  # the first requests are on their way
-
-    @property
-    def under_way(self) -> bool:
-        return self.collection.under_way
-
-    def advance(self, wait: bool = True) -> None:
-        self.waits = wait
-        self.collection.advance(wait)
-
-    def _take(self, one: GradedTrace) -> None:
-        self.graded[one.task.problem.id, one.trace.sample] = one
-        if self.waits:
-            self.module.progress("rollouts", len(self.graded), len(self.jobs))
-        else:  # another phase is shown
-            self.module.heartbeat()
-
-    def groups(self) -> list[Group]:
-        module = self.module
-        module.timer.end("generate")
-        ordered = [self.graded[task.problem.id, sample] for task, sample in self.jobs]
-        checks.check_traces(module.agent, (each.trace for each in ordered))
-        scores = score_traces(
-            module.rewards,
-            ordered,
-            module.train_roles,
-            self.executors,
-            key=self.key,
-            progress=partial(module.progress, "rewards"),
-        )
-        rollouts = list(map(Rollout.of, ordered, scores))
-        module.timer.end("reward")
-        size = module.group_size
-        return [rollouts[start : start + size] for start in range(0, len(rollouts), size)]
-
-    def close(self) -> None:
-        self.collection.close()

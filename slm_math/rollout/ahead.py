@@ -19,7 +19,7 @@ class Sampling(Protocol):
 
     def advance(self, wait: bool = True) -> None: ...
 
-    def groups(self) -> list[Group]:
+    def scored_groups(self) -> list[Group]:
         """The groups with their rewards, once nothing is under way."""
         ...
 
@@ -51,7 +51,7 @@ class GroupsAhead:
         try:
             while sampling.under_way:
                 sampling.advance()
-            groups = sampling.groups()
+            groups = sampling.scored_groups()
         finally:
             sampling.close()
         following = self.upcoming()

@@ -46,7 +46,7 @@ def collect(
     run; requests that are still open are canceled. Raises ValueError before the first request when
     an engine or a sandbox is missing.
     """
-    with closing(Collection(agent, jobs, executors, sink, draws)) as collection:
+    with closing(Collection(agent, jobs, executors, sink=sink, draws=draws)) as collection:
         while collection.under_way:
             collection.advance()
 
