@@ -35,7 +35,7 @@ from slm_math.modules.roles import check_frozen_engines, check_served
 from slm_math.ranges import check_whole
 from slm_math.records.files import configuration
 from slm_math.rollout.collect import check_agents
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
 from slm_math.starting import starting
 from slm_math.types import Sampling, Task

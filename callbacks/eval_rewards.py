@@ -9,7 +9,7 @@ from slm_math.evaluation.evaluate import Recorder
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.grpo import GRPOModule
 from slm_math.records.record import Record, record
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.rollout.scoring import score_traces
 
 

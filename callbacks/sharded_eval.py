@@ -21,7 +21,7 @@ from slm_math.modules.base import PolicyModule
 from slm_math.policy.sharding import whole
 from slm_math.records.files import data_hash, data_hash_by_id, write_json, write_records
 from slm_math.records.record import Record
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.types import Task
 
 

@@ -25,7 +25,8 @@ from pathlib import Path
 from slm_math.agents import SingleShot
 from slm_math.engines.base import Engine
 from slm_math.engines.openai import OpenAIEngine
-from slm_math.rollout.scheduler import Executors, Job, Scheduler
+from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Job, Scheduler
 from slm_math.synthesis.cost import Price
 from slm_math.synthesis.journal import Journal
 from slm_math.types import Problem, Sampling

@@ -36,7 +36,7 @@ from slm_math.agents import Agent
 from slm_math.engines.base import Engine, Request
 from slm_math.records.files import read_manifest, read_records
 from slm_math.rollout.collect import run_agent
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.types import Generate, Problem, Reply, RunPython, RunResult, Sampling, Workflow, user
 
 STEP, WORKERS, PROBLEMS = 0.002, 2, 64  # seconds of a decode step

@@ -51,8 +51,8 @@ from slm_math.policy.config import Policy
 from slm_math.policy.scratch import Scratch
 from slm_math.prompts import render
 from slm_math.rewards import Reward
+from slm_math.rollout.executors import Executors
 from slm_math.rollout.groups import Group, Key, Rollout
-from slm_math.rollout.scheduler import Executors
 from slm_math.rollout.scoring import score_traces
 from slm_math.types import Problem, Reply, Sampling, Task, Trace, Turn
 

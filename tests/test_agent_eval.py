@@ -22,7 +22,7 @@ from slm_math.evaluation.evaluate import Output, Plan, evaluate
 from slm_math.metrics.summary import summarize
 from slm_math.records.files import read_records
 from slm_math.rewards import Reward
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.types import Generate, Problem, Sampling, Workflow, user
 
 

@@ -18,7 +18,7 @@ from slm_math.evaluation.evaluate import Output, Plan, Recorder, evaluate
 from slm_math.records.files import read_manifest, read_records
 from slm_math.records.record import Record
 from slm_math.rewards import Reward
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.types import Generate, Sampling, Workflow, user
 
 

@@ -118,6 +118,13 @@ class Batches(Generic[T]):
         self.position += 1
         return ItemBatch([self.items[i] for i in indices[self.rank :: self.ranks]])
 
+    def peek(self) -> ItemBatch[T]:
+        """What `draw` will return; the position stays."""
+        epoch, position, plan = self.epoch, self.position, self._plan
+        batch = self.draw()
+        self.epoch, self.position, self._plan = epoch, position, plan
+        return batch
+
     def plan(self) -> Sequence[list[int]]:
         """The item indices of every batch of this epoch."""
         epoch = 0 if self.repeat else self.epoch

@@ -81,6 +81,11 @@ class ProblemData(SourceData):
         assert self._loader is not None
         return self._loader.draw()
 
+    def next_batch(self) -> ItemBatch[Task]:
+        """This rank's share of the batch that training will take next."""
+        assert self._loader is not None
+        return self._loader.peek()
+
     more = draw_batch  # the old name, kept for one version
 
     def val_dataloader(self) -> Batches[None]:

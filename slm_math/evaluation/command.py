@@ -97,7 +97,7 @@ def evaluate(
     from slm_math.metrics.summary import Summary
     from slm_math.records.files import configuration
     from slm_math.rollout.collect import check_agents
-    from slm_math.rollout.scheduler import Executors
+    from slm_math.rollout.executors import Executors
 
     if not agents:
         raise ValueError("eval needs at least one agent under agents:")

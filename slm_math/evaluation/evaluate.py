@@ -18,7 +18,7 @@ from slm_math.records.eval_folders import BESIDE
 from slm_math.records.files import RecordFile, data_hash, data_hash_by_id, write_json
 from slm_math.records.record import Record, record
 from slm_math.rollout.collect import Draws, collect
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.types import Task
 
 # called after every record with all records so far, which are read from their file except the last

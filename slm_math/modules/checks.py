@@ -51,6 +51,24 @@ def check_sampling(
             )
 
 
+def check_ahead(ahead: int, inference: Inference, resample: int | None) -> None:
+    """Raises ValueError where sampling cannot be a step ahead of training."""
+    if ahead not in (0, 1):
+        raise ValueError(f"ahead must be 0 or 1, got {ahead}")
+    if not ahead:
+        return
+    if not inference.vllm.servers:
+        raise ValueError(
+            "ahead 1 needs servers, since an engine of this process cannot sample while it trains: "
+            "start them with scripts/serve_vllm.sh, and name them in inference.vllm.servers"
+        )
+    if resample is not None:
+        raise ValueError(
+            "ahead 1 and resample exclude each other: which problems a step needs is known only "
+            "when it has been sampled"
+        )
+
+
 def check_objective(
     objective: Objective,
     advantage: Advantage,

@@ -24,7 +24,6 @@ from slm_math.modules.optim import Optim
 from slm_math.modules.step_metrics import StepMetrics, batch_sizes, step_metrics
 from slm_math.modules.taught import TaughtModule
 from slm_math.modules.teacher import Teacher
-from slm_math.modules.training_warnings import TrainingWarnings
 from slm_math.modules.turns import Turns, check_turns
 from slm_math.policy.batches import Batch
 from slm_math.policy.config import Policy
@@ -39,6 +38,7 @@ from slm_math.rollout.rows import training_rows
 from slm_math.rollout.signals import (
     Prepared,
     Signals,
+    ages,
     charge,
     given_credits,
     old_logprobs,
@@ -83,6 +83,9 @@ class GRPOModule(TaughtModule):
         resample: None keeps groups whose rewards are all equal. A number drops them and samples
             further problems instead, at most so many batches of them a step, until P groups are
             left (dynamic sampling, Yu et al. 2025, eq. 11).
+        ahead: 1 samples a batch while the one before it is trained, so with weights that are one
+            step older; `objective.mismatch` corrects for the difference. It needs vLLM servers, and
+            a run that is resumed no longer repeats itself bit for bit.
         mask_truncated: samples with a reply that hit the token limit count in the baseline, but are
             not trained on.
         reference_update: after every step the reference moves this share of the way to the policy
@@ -113,6 +116,7 @@ class GRPOModule(TaughtModule):
         group_size: int = 8,
         passes: int = 1,
         resample: int | None = None,
+        ahead: int = 0,
         mask_truncated: bool = False,
         reference_update: float = 0.0,
         train_roles: Sequence[str] = ("solver",),
@@ -133,6 +137,7 @@ class GRPOModule(TaughtModule):
             inference=inference,
             group_size=group_size,
             resample=resample,
+            ahead=ahead,
             train_roles=train_roles,
             frozen=frozen,
             engines=engines,
@@ -151,7 +156,7 @@ class GRPOModule(TaughtModule):
         self.needs_reference = objective.needs_reference or self.reference_teaches
         self.moves_reference = self.needs_reference and reference_update > 0
         self.at_start = True  # nothing was trained yet: the policy is its reference
-        self.warnings = TrainingWarnings(self.untaught_roles)
+        self.corrects_age = ahead > 0 and objective.mismatch != "none"
         check_whole("passes", passes)
         check_turns(self.turns, policy)
         checks.check_objective(
@@ -235,7 +240,7 @@ class GRPOModule(TaughtModule):
         return Signals(
             advantages=token_advantages(rows, advantages, given_credits(rollouts, parts)),
             weights=weights,
-            old=old_logprobs(rows, self.global_step),
+            old=old_logprobs(rows, self.global_step, proximal=self.corrects_age),
             reference=reference,
             betas=token_betas(rows, rollouts, self.objective),
             teacher=teacher,
@@ -254,6 +259,8 @@ class GRPOModule(TaughtModule):
             reading=self.loaded.reading,
         )
         metrics, norm = StepMetrics(), None
+        if self.ahead:
+            metrics.add(ages(rows, self.global_step, self.passes))
         if self.teaching and signals.teacher is not None:
             metrics.add(untaught(rows, signals.teacher.logprobs, self.teaching.roles))
         rates = {each["role"]: each["lr"] for each in self.optimizers().param_groups}
@@ -288,6 +295,7 @@ class GRPOModule(TaughtModule):
             after.append((batch, replace(signals, old=old)))
             metrics.add(tokens)
             self.progress("update", len(after), len(batches))
+            self.advance_rollouts()
         self.at_start = False
         return after, self.step_optimizer()
 
@@ -318,14 +326,6 @@ class GRPOModule(TaughtModule):
         )
         added, said = self.teacher_loss(model, states, batch, signals=signals, old=old)
         return loss + added, old, tokens | said | {"loss": (loss + added).detach()}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["drift"] = self.warnings.drift.state()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
-        self.warnings.drift.load(checkpoint.get("drift", {}))
 
     def log_step(self, metrics: StepMetrics, updates: Mapping[str, float | None]) -> None:
         """Logs the step: the same metrics on every rank, over all ranks."""

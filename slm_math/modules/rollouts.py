@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from contextlib import closing
 
 from slm_math.agents import Agent
-from slm_math.answers.graded import GradedTrace
 from slm_math.data.batches import run_seed
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
@@ -14,13 +13,21 @@ from slm_math.modules import checks
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
 from slm_math.modules.step_metrics import PhaseTimer
+from slm_math.modules.step_sampling import StepSampling
 from slm_math.policy.config import Policy
 from slm_math.records.record import Record
 from slm_math.rewards import Reward, rewarded
-from slm_math.rollout.collect import Draws, check_agents, collect
-from slm_math.rollout.groups import Group, Key, OnPolicyGroups, Rollout, SampledGroups
-from slm_math.rollout.scheduler import Executors
-from slm_math.rollout.scoring import score_traces
+from slm_math.rollout.ahead import Draw, GroupsAhead
+from slm_math.rollout.collect import check_agents
+from slm_math.rollout.executors import Executors
+from slm_math.rollout.groups import (
+    Group,
+    GroupSource,
+    Key,
+    OnPolicyGroups,
+    Rollout,
+    SampledGroups,
+)
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Task
 
@@ -50,6 +57,7 @@ class RolloutModule(PolicyModule):
         sandbox: Sandbox | RemoteSandbox | None,
         tokens_per_batch: int,
         seed: int | None,
+        ahead: int = 0,
         taught: Sequence[str] = (),
     ) -> None:
         super().__init__(
@@ -59,6 +67,8 @@ class RolloutModule(PolicyModule):
         self.rewards = tuple(rewards)
         self.group_size = group_size
         self.resample = resample
+        self.ahead = ahead
+        self.source: GroupSource | None = None  # while it trains
         self.other_engines = engines or {}
         self.sandbox = sandbox
         self.seed = run_seed(seed)
@@ -70,6 +80,7 @@ class RolloutModule(PolicyModule):
         checks.check_sampling(
             inference, self.train_roles, group_size, resample, rewarded=self.rewarded
         )
+        checks.check_ahead(ahead, inference, resample)
 
     def setup(self, stage: str) -> None:
         if stage == "fit":  # before a model is loaded
@@ -87,6 +98,9 @@ class RolloutModule(PolicyModule):
         super().setup(stage)
 
     def teardown(self, stage: str) -> None:
+        if isinstance(self.source, GroupsAhead):
+            self.source.close()
+        self.source = None
         super().teardown(stage)
         if self.sandbox is not None:
             self.sandbox.close()  # its settings stay: the next stage starts it again
@@ -97,6 +111,9 @@ class RolloutModule(PolicyModule):
         checks.without_dropout(self.model)
 
     def on_fit_start(self) -> None:
+        if self.ahead:
+            self.source = GroupsAhead(self.begin_sampling, self.upcoming)
+            return
         self.source = OnPolicyGroups(
             self.roll_out,
             self.resample,
@@ -104,42 +121,53 @@ class RolloutModule(PolicyModule):
             device=self.device,
         )
 
+    def upcoming(self) -> Draw | None:
+        """The problems and the key of the step after this one, None after the last."""
+        trainer, place = self.trainer, self.trainer.fit_loop.epoch_loop.batch_idx + 1
+        updates = self.global_step + self.updates_per_batch
+        epoch = self.current_epoch
+        if place >= trainer.num_training_batches:
+            epoch, place = epoch + 1, 0
+        if epoch == trainer.max_epochs or 0 < trainer.max_steps <= updates:
+            return None
+        return trainer.datamodule.next_batch().items, self.draw_key(epoch, place)
+
+    def draw_key(self, epoch: int, place: int) -> Key:
+        return ("train", self.seed, epoch, place)
+
     def sample_groups(self, tasks: Sequence[Task], batch_idx: int) -> SampledGroups:
         """P problems -> P groups of G scored rollouts; all teach something with `resample`."""
+        assert self.source is not None
         self.timer = PhaseTimer()
-        key = ("train", self.seed, self.current_epoch, batch_idx)
+        key = self.draw_key(self.current_epoch, batch_idx)
         sampled = self.source.take(tasks, key, self.learning_roles)
-        self.serving.release()
+        if not self.ahead:
+            self.serving.release()
         return sampled
 
     def roll_out(self, tasks: Sequence[Task], key: Key) -> list[Group]:
         """P problems -> P groups of G finished workflows with their rewards."""
-        executors = self.executors()
+        with closing(self.begin_sampling(tasks, key)) as sampling:
+            while sampling.under_way:
+                sampling.advance()
+            return sampling.scored_groups()
+
+    def begin_sampling(self, tasks: Sequence[Task], key: Key) -> StepSampling:
+        """Begins to sample P problems with the weights of this moment."""
+        sampling = StepSampling(self, tasks, key, self.executors())
         self.timer.end("sync")
-        graded: dict[tuple[str, int], GradedTrace] = {}
-        size = self.group_size
-        total = len(tasks) * size
+        return sampling
 
-        def sink(one: GradedTrace) -> None:
-            graded[one.task.problem.id, one.trace.sample] = one
-            self.progress("rollouts", len(graded), total)
+    def advance_rollouts(self) -> None:
+        """Between micro-batches: goes on with the workflows of the next step."""
+        if isinstance(self.source, GroupsAhead):
+            self.source.advance()
 
-        jobs = [(task, sample) for task in tasks for sample in range(size)]
-        collect(self.agent, jobs, executors=executors, sink=sink, draws=Draws(key, support=True))
-        self.timer.end("generate")
-        ordered = [graded[task.problem.id, sample] for task, sample in jobs]
-        checks.check_traces(self.agent, (each.trace for each in ordered))
-        scores = score_traces(
-            self.rewards,
-            ordered,
-            self.train_roles,
-            executors,
-            key=key,
-            progress=partial(self.progress, "rewards"),
-        )
-        rollouts = list(map(Rollout.of, ordered, scores))
-        self.timer.end("reward")
-        return [rollouts[start : start + size] for start in range(0, total, size)]
+    def engines(self) -> dict[str, Engine]:
+        if isinstance(self.source, GroupsAhead):  # the engines may get other weights now
+            self.source.settle()
+            self.trainer.strategy.barrier()
+        return super().engines()
 
     def executors(self) -> Executors:
         """What answers the requests of agents and rewards, with the policy as it is now."""

@@ -47,6 +47,7 @@ class Serving:
         self.gap: float | None = None  # nats, of the last check
         self._engines: dict[str | None, Engine] = {}  # by the adapter that they decode with
         self._sent: int | None = None  # the version that vLLM has
+        self._sending: int | None = None  # ... and the one that it was sent last, checked or not
         self._chosen: str | None = None  # the kind, from the first question until close()
         self._sampled: Samples = []  # what an engine answered to the last check
         self._copy: EngineCopy | None = None  # where ranks have slices of the weights
@@ -266,7 +267,7 @@ class Serving:
         module = self.module
         assert module.loaded is not None
         module.progress("weights", 0, 1)
-        self.gap = None
+        self.gap, self._sending = None, module.global_step
         engine.update(module.global_step, self._weights(module.loaded))
         if module.shares_out:  # a pass of the policy needs all ranks
             [sampled, *_] = gather_over_ranks(self._sampled)
@@ -315,7 +316,12 @@ class Serving:
     def _verify(self, answer: Callable[[Request], Reply]) -> None:
         """Raises EngineError where what an engine answers is not what the policy would say. Where
         ranks have slices of the weights, `_send` compares.
+
+        A server that comes back while the policy has moved on, and the next batch is sampled with
+        the weights before, is checked when it gets the next weights.
         """
+        if self.module.global_step != self._sending:
+            return
         check = self._check()
         if self.module.shares_out:
             self._sampled = check.samples(answer)

@@ -89,6 +89,8 @@ class StepMetrics:
             means |= {name: sums[name] / sums["taught"] for name in names if name in sums}
         if sums.get("teacher_rows"):
             means["untaught"] = sums["untaught_rows"] / sums["teacher_rows"]
+        if sums.get("aged_rows"):
+            means["staleness"] = sums["age"] / sums["aged_rows"]
         # infinite where no micro-batch had a token
         extremes = {name: sums[name] for name in sums if name.endswith(("_min", "_max"))}
         return means | {name: value for name, value in extremes.items() if not math.isinf(value)}

@@ -15,6 +15,7 @@ from slm_math.modules.optim import Optim
 from slm_math.modules.rollouts import RolloutModule
 from slm_math.modules.teacher import Teacher
 from slm_math.modules.teaching import Teaching
+from slm_math.modules.training_warnings import TrainingWarnings
 from slm_math.policy.batches import Batch
 from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
@@ -53,6 +54,7 @@ class TaughtModule(RolloutModule):
             self.own_teacher = "teacher.itself" if teacher.itself else "teacher.path"
         taught = self.teaching.roles if self.teaching else ()
         self.untaught_roles = [role for role in self.train_roles if role not in taught]
+        self.warnings = TrainingWarnings(self.untaught_roles)
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.teaching:  # before a model is loaded
@@ -92,3 +94,11 @@ class TaughtModule(RolloutModule):
         if self.teaching is None:
             return 0.0, {}
         return self.teaching.loss(model, states, batch, signals=signals, old=old)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["drift"] = self.warnings.drift.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.warnings.drift.load(checkpoint.get("drift", {}))

@@ -79,11 +79,11 @@ class Awaited(Generic[T]):
                 del requests[ticket]
                 self._early[key].pop(ticket, None)
 
-    def results(self) -> list[tuple[T, Any]]:
+    def results(self, wait: bool = True) -> list[tuple[T, Any]]:
         """The results that come next, perhaps none, each with its asker.
 
         An executor that computes in `poll` makes one step while others have work pending; if all
-        are only waiting, blocks for a while.
+        are only waiting, blocks for a while, unless `wait` is false.
         """
         busy = [key for key, requests in self._open.items() if requests]
         elsewhere = [key for key in busy if not getattr(self._executors[key], "runs_in_poll", 0)]
@@ -91,7 +91,8 @@ class Awaited(Generic[T]):
         if self.deterministic and elsewhere:
             return self._by_count(here, elsewhere)
         if len(busy) == 1:
-            return self._taken(busy[0], self._poll(busy[0], timeout=self.patience))
+            patience = self.patience if wait else 0.0
+            return self._taken(busy[0], self._poll(busy[0], timeout=patience))
         start = time.perf_counter()
         if here and start < self._next_step and (results := self._of_programs(here, start)):
             return results
@@ -99,7 +100,7 @@ class Awaited(Generic[T]):
         results = [one for key in busy for one in self._taken(key, self._poll(key))]
         end = time.perf_counter()
         self._next_step = end + (end - start)
-        if not results and not here:
+        if not results and not here and wait:
             results = [one for key in busy for one in self._taken(key, self._poll(key, 0.02))]
         return results
 

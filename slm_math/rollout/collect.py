@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from slm_math.agents.base import Agent, check_answer, owner_name, work_name
 from slm_math.answers.graded import GradedTrace, grade_trace
-from slm_math.rollout.scheduler import Executors, Finished, Job, Scheduler
+from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Finished, Job, Scheduler
 from slm_math.types import Problem, Task, Trace
 
 _Results: TypeAlias = Generator[Finished[str | None], None, None]
@@ -45,11 +46,42 @@ def collect(
     run; requests that are still open are canceled. Raises ValueError before the first request when
     an engine or a sandbox is missing.
     """
-    meetings = ((task.problem, sample, task) for task, sample in jobs)
-    with closing(_finished(agent, meetings, executors, draws)) as finished:
-        for result in finished:
+    with closing(Collection(agent, jobs, executors, sink=sink, draws=draws)) as collection:
+        while collection.under_way:
+            collection.advance()
+
+
+class Collection:
+    """A `collect` that goes on a little whenever it is told to. Close it if it does not come to
+    its end.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        jobs: Iterable[tuple[Task, int]],
+        executors: Executors,
+        sink: Callable[[GradedTrace], Any],
+        draws: Draws = Draws(),
+    ) -> None:
+        meetings = ((task.problem, sample, task) for task, sample in jobs)
+        self._sink = sink
+        self._scheduler = Scheduler(executors, draws.window)
+        self._scheduler.start(_jobs(agent, meetings, executors, draws))
+
+    @property
+    def under_way(self) -> bool:
+        return self._scheduler.under_way
+
+    def advance(self, wait: bool = True) -> None:
+        """Takes what has come, which may be waited for, and sends the next requests."""
+        for result in self._scheduler.advance(wait):
             _, _, task = result.job.subject
-            sink(grade_trace(task, trace_of(result)))
+            self._sink(grade_trace(task, trace_of(result)))
+
+    def close(self) -> None:
+        """Drops what is under way."""
+        self._scheduler.cancel()
 
 
 def check_agents(agents: Mapping[str, Agent], tasks: Sequence[Task]) -> None:
@@ -82,7 +114,8 @@ def run_agent(
     `collect` for callers that have no reference answers; it raises likewise.
     """
     meetings = ((problem, sample, None) for problem, sample in jobs)
-    return _traces(_finished(agent, meetings, executors, draws))
+    jobs_of_agent = _jobs(agent, meetings, executors, draws)
+    return _traces(Scheduler(executors, draws.window).run(jobs_of_agent))
 
 
 def _traces(finished: _Results) -> Generator[Trace, None, None]:
@@ -90,18 +123,17 @@ def _traces(finished: _Results) -> Generator[Trace, None, None]:
         yield from map(trace_of, finished)
 
 
-def _finished(
+def _jobs(
     agent: Agent,
     meetings: Iterable[tuple[Problem, int, Task | None]],
     executors: Executors,
     draws: Draws,
-) -> _Results:
+) -> Iterator[Job[str | None]]:
     executors.check(owner_name(agent), agent.roles, agent.uses_python)
-    jobs = (
+    return (
         job_of(agent, problem, sample, draws=draws, about=task)
         for problem, sample, task in meetings
     )
-    return Scheduler(executors, draws.window).run(jobs)
 
 
 def job_of(

@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from typing import Any, Generic, Protocol, TypeVar
 
 from slm_math.agents.base import MOST_EVENTS, check_request
-from slm_math.engines.base import ContextFull, Engine, EngineError, Request
+from slm_math.engines.base import ContextFull, EngineError, Request
 from slm_math.rollout.awaited import Awaited, Executor
+from slm_math.rollout.executors import Executors
 from slm_math.types import (
     Effect,
     Generate,
@@ -23,55 +24,11 @@ from slm_math.types import (
     Run,
     RunPython,
     RunResult,
-    Sampling,
     Turn,
     Workflow,
 )
 
 T = TypeVar("T")
-
-
-class ProgramExecutor(Executor, Protocol):
-    """An executor that runs programs."""
-
-    def submit(self, request: RunPython) -> int: ...
-
-    def identity(self) -> dict[str, Any]: ...
-
-
-@dataclass(frozen=True)
-class Executors:
-    """Who answers which request.
-
-    Args:
-        engines: role -> engine; "default" serves the roles that have no engine of their own.
-        sampling: role -> decoding defaults; "default" likewise.
-        sandbox: runs the programs of workflows that use Python.
-        deterministic: the same requests are decoded together in every run (see `Awaited`).
-    """
-
-    engines: Mapping[str, Engine]
-    sampling: Mapping[str, Sampling]
-    sandbox: ProgramExecutor | None = None
-    deterministic: bool = False
-
-    def engine(self, role: str) -> Engine:
-        """The engine that serves a role."""
-        return self.engines.get(role) or self.engines["default"]
-
-    def defaults(self, role: str) -> Sampling:
-        """How a role samples where its request does not say."""
-        return self.sampling.get(role) or self.sampling["default"]
-
-    def check(self, owner: str, roles: Iterable[str], uses_python: bool) -> None:
-        """Raises ValueError when `owner` ("agent SingleShot") asks for an engine or a sandbox that
-        does not exist.
-        """
-        for role in roles:
-            if role not in self.engines and "default" not in self.engines:
-                raise ValueError(f"{owner} asks for role {role!r}, and no engine serves this role")
-        if uses_python and self.sandbox is None:
-            raise ValueError(f"{owner} runs Python, and there is no sandbox")
 
 
 @dataclass(frozen=True)
@@ -178,6 +135,7 @@ class Scheduler:
         self.window = window
         self.audience = audience
         self._live: set[_Live[Any]] = set()
+        self._source: Iterator[Job[Any]] | None = None  # of jobs that have not begun
         self._numbers = count(1)  # of requests, for the audience
         self._awaited = Awaited[tuple[_Live[Any], int, int]](
             executors.deterministic, programs=executors.sandbox, patience=patience
@@ -195,21 +153,34 @@ class Scheduler:
         a workflow yields something else than a list of requests. What a workflow itself raises is
         raised with a note that names its owner.
         """
-        source = iter(jobs)
-        exhausted = False
+        self.start(jobs)
         try:
-            while True:
-                while not exhausted and self.busy < self.window:
-                    job = next(source, None)
-                    if job is None:
-                        exhausted = True
-                        break
-                    yield from self.add(job)
-                if not self.busy:
-                    return
-                yield from self.step()
+            while self.under_way:
+                yield from self.advance()
         finally:
             self.cancel()  # also after an interrupt or an error
+
+    def start(self, jobs: Iterable[Job[Any]]) -> None:
+        """Takes jobs for `advance`, which draws them lazily."""
+        self._source = iter(jobs)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether jobs of `start` or `add` have not ended."""
+        return self._source is not None or bool(self.busy)
+
+    def advance(self, wait: bool = True) -> Iterator[Finished[Any]]:
+        """Begins as many jobs of `start` as may be under way, and goes on with all of them like
+        `step`. Raises like `run`.
+        """
+        while self._source is not None and self.busy < self.window:
+            job = next(self._source, None)
+            if job is None:
+                self._source = None
+                break
+            yield from self.add(job)
+        if self.busy:
+            yield from self.step(wait)
 
     def add(self, job: Job[T]) -> Iterator[Finished[T]]:
         """Begins a workflow; yields it if it ends at once. Raises like `run`."""
@@ -218,13 +189,17 @@ class Scheduler:
         self._live.add(item)
         yield from self._advance(item)
 
-    def step(self) -> Iterator[Finished[Any]]:
-        """Waits for the next results, and yields the workflows that they end. Raises like `run`."""
-        for (item, index, number), result in self._awaited.results():
+    def step(self, wait: bool = True) -> Iterator[Finished[Any]]:
+        """Takes the next results, which it may wait for, and yields the workflows that they end.
+        Raises like `run`.
+        """
+        for (item, index, number), result in self._awaited.results(wait):
             yield from self._deliver(item, index, number, result)
 
     def cancel(self, job: Job[Any] | None = None) -> None:
         """Drops the workflow of a job with its open requests; by default all workflows."""
+        if job is None:
+            self._source = None
         gone = {item for item in self._live if job is None or item.job is job}
         self._live -= gone
         self._awaited.cancel(lambda asker: asker[0] in gone)

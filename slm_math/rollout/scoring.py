@@ -9,7 +9,8 @@ from slm_math.agents.base import owner_name, work_name
 from slm_math.answers.graded import GradedTrace
 from slm_math.rewards import Reward, Scores
 from slm_math.rewards.scores import Key, assembled, called
-from slm_math.rollout.scheduler import Executors, Job, Scheduler
+from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Job, Scheduler
 
 
 def score_traces(

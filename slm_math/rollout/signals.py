@@ -206,11 +206,14 @@ def _by_turn(row: Row, values: Mapping[int, float]) -> NDArray[np.float64]:
     return np.array([values[turn] for turn in turns.tolist()])[place]
 
 
-def old_logprobs(rows: Sequence[Row], version: int) -> Tensor:
+def old_logprobs(rows: Sequence[Row], version: int, proximal: bool = False) -> Tensor:
     """Log-probabilities (M,) float32 under the policy that sampled, where it is not the policy of
     this version; NaN elsewhere.
 
-    Raises ValueError for a row of another version without log-probabilities.
+    `proximal`: NaN everywhere. Ratios are then to the policy before the update, whatever sampled,
+    and `Objective.mismatch` weighs tokens by the ratio of that policy to the one that sampled (Fu
+    et al. 2025, AReaL, the decoupled objective). Raises ValueError for a row of another version
+    without log-probabilities.
     """
     values = []
     for row in rows:
@@ -223,8 +226,16 @@ def old_logprobs(rows: Sequence[Row], version: int) -> Tensor:
                 f"present version is {version}, and the engine gave no log-probabilities: such "
                 "rows cannot be trained on"
             )
-        values.append(own)
+        values.append(np.full_like(own, np.nan) if proximal else own)
     return joined(values)
+
+
+def ages(rows: Sequence[Row], version: int, passes: int) -> dict[str, float]:
+    """Sums for `train/staleness`, the steps between sampling and training."""
+    return {
+        "age": sum(version - row.version for row in rows) / passes,
+        "aged_rows": float(len(rows)),
+    }
 
 
 def token_betas(

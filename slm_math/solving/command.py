@@ -17,7 +17,8 @@ from slm_math.ranges import check_whole
 from slm_math.records.encoding import json_line
 from slm_math.records.record import Record
 from slm_math.rollout.collect import Draws, job_of, trace_of
-from slm_math.rollout.scheduler import Executors, Scheduler
+from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Scheduler
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.solving.conversation import converse
 from slm_math.solving.executors import Serving

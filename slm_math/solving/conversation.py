@@ -9,7 +9,8 @@ from contextlib import suppress
 from rich.console import Console
 
 from slm_math.agents import SingleShot
-from slm_math.rollout.scheduler import Executors, Job, Scheduler
+from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Job, Scheduler
 from slm_math.solving.screen import Screen
 from slm_math.types import Chat, Generate, Problem, Reply, Workflow, assistant, user
 

@@ -13,7 +13,7 @@ from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
 from slm_math.evaluation.preparing import add_local, check_serving
 from slm_math.rollout.collect import check_agents
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Problem, Task
 

@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 from slm_math.agents import Agent
 from slm_math.engines.base import EngineError
 from slm_math.rollout.collect import Draws, job_of, trace_of
-from slm_math.rollout.scheduler import Executors, Finished, Job, Scheduler
+from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Finished, Job, Scheduler
 from slm_math.solving.protocol import Refusal
 from slm_math.types import Problem, Trace, Workflow
 from slm_math.visible import visible

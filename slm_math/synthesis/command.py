@@ -25,7 +25,7 @@ from slm_math.synthesis.tries import Tries, Try
 if TYPE_CHECKING:
     from slm_math.evaluation.evaluate import Plan
     from slm_math.records.record import Record
-    from slm_math.rollout.scheduler import Executors
+    from slm_math.rollout.executors import Executors
     from slm_math.synthesis.cot import Rows
     from slm_math.synthesis.journal import Journal
 
@@ -87,7 +87,7 @@ def generate_cot(
     """
     from slm_math.evaluation.evaluate import Plan
     from slm_math.records.files import configuration
-    from slm_math.rollout.scheduler import Executors
+    from slm_math.rollout.executors import Executors
     from slm_math.synthesis.cot import Rows
     from slm_math.synthesis.journal import Journal
 

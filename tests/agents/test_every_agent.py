@@ -41,8 +41,8 @@ from slm_math.engines.base import Engine, Request
 from slm_math.records.encoding import json_line
 from slm_math.records.record import record
 from slm_math.rollout.collect import run_agent
+from slm_math.rollout.executors import Executors
 from slm_math.rollout.rows import trace_rows
-from slm_math.rollout.scheduler import Executors
 from slm_math.types import Draft, Problem, Reply, RunPython, RunResult, Sampling, Task, Text, Trace
 
 AGENTS: dict[str, Agent] = {

@@ -6,7 +6,7 @@ from engines.endpoint import ask, completion, in_turn
 from slm_math.agents import Agent, PythonTools
 from slm_math.engines.stops import restored
 from slm_math.evaluation.evaluate import Output, Plan, evaluate
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.sandbox import Sandbox
 from slm_math.types import Problem, Reply, Sampling, Task, assistant, user
 

@@ -17,7 +17,7 @@ from slm_math.engines.transformers import TransformersEngine
 from slm_math.evaluation.evaluate import Output, Plan, evaluate
 from slm_math.evaluation.table import decoding_line
 from slm_math.policy.chat import ChatFormat
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.types import Problem, Reply, Sampling, Task, user
 
 

@@ -14,7 +14,7 @@ from slm_math.engines.base import Engine, Request
 from slm_math.evaluation.evaluate import Output, Plan, evaluate
 from slm_math.metrics.summary import Summary
 from slm_math.records.files import read_records
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.types import Problem, Reply, Sampling, Task
 
 TASKS = [

@@ -11,7 +11,7 @@ from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.evaluation.evaluate import Output, Plan, evaluate
 from slm_math.metrics.summary import Summary
 from slm_math.records.files import RecordFile, read_records, write_json
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.types import Problem, Reply, Sampling, Task
 
 TASKS = [Task(Problem(f"p/{i}", f"What is {i} + 1?"), str(i + 1)) for i in range(4)]

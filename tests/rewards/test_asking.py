@@ -21,7 +21,7 @@ from slm_math.rewards import (
     check,
     score,
 )
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.rollout.scoring import score_traces
 from slm_math.types import (
     Generate,

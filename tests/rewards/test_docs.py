@@ -18,7 +18,7 @@ from rewards.traces import MATH, RIGHT, WRONG, YES, trace
 from slm_math.answers.graded import grade_trace
 from slm_math.cli import run
 from slm_math.rewards import score
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.rollout.scoring import score_traces
 from slm_math.types import Sampling
 

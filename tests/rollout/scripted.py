@@ -5,7 +5,7 @@ from typing import Any
 
 from slm_math.agents import Agent
 from slm_math.engines.base import Engine, Request
-from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.executors import Executors
 from slm_math.types import Problem, RunResult, Sampling
 
 

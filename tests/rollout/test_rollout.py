@@ -9,8 +9,8 @@ from rollout.scripted import Scripted, served_by
 from slm_math.agents import Agent, CodeFeedback, MajorityVote, SingleShot
 from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.rollout.collect import Draws, run_agent
+from slm_math.rollout.executors import Executors
 from slm_math.rollout.rows import trace_rows
-from slm_math.rollout.scheduler import Executors
 from slm_math.types import Generate, Problem, Reply, RunResult, Trace, Turn, user
 
 PROBLEMS = [Problem(f"p/{i}", f"What is {i} + 1?") for i in range(7)]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from slm_math.agents import SolverVerifier
 from slm_math.engines.openai import OpenAIEngine
-from slm_math.rollout.scheduler import Executors, Job, Scheduler
+from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Job, Scheduler
 from slm_math.synthesis.cost import Price
 from slm_math.synthesis.journal import Journal
 from slm_math.types import Problem, Sampling

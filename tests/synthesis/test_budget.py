@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from synthesis.echo import REQUEST, Echo, ask
 
-from slm_math.rollout.scheduler import Executors, Job, Scheduler
+from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Job, Scheduler
 from slm_math.synthesis.cost import Budget, BudgetSpent, Price, Spent
 from slm_math.types import Generate, Sampling, user
 
