@@ -140,7 +140,7 @@ def test_run_without_a_logger_says_so_in_the_report(
     assert not (root / "logs").exists()
     capsys.readouterr()
     run(["report", str(root), "--out", str(tmp_path / "r.html")])
-    said = f"{root}: no curve of rewards, since no metrics were logged"
+    said = f"{root}: no curves of training, since no metrics were logged"
     assert said in " ".join(capsys.readouterr().out.split())
     assert "no metrics were logged" in (tmp_path / "r.html").read_text()
 

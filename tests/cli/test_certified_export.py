@@ -52,6 +52,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificates.certified, "__defaults__", (*own[:-1], inside))
 
 
+@pytest.mark.slow
 def test_export_comes_with_its_certificate(exported: Path) -> None:
     found = json.loads((exported / "certificate.json").read_text())
     assert found["passed"] is True

@@ -29,6 +29,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return slm_math(folder, SHORT, fit("sft", "--trainer.max_epochs=1"))
 
 
+@pytest.mark.slow
 def test_every_short_name_is_known_without_a_config(said: list[str]) -> None:
     config = yaml.safe_load(said[0])
     assert config["model"]["class_path"] == "slm_math.modules.grpo.GRPOModule"

@@ -182,6 +182,7 @@ def test_a_worked_solution_as_gold_can_be_answered() -> None:
     assert grade(r"\boxed{12}", read_gold(solution, OPEN)).correct
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gsm8k", "math", "math500"])
 def test_golds_of_published_data_stay_byte_for_byte(real_data: Path, name: str) -> None:
     sources: dict[str, Source] = {

@@ -123,6 +123,7 @@ def test_a_test_file_is_never_trained_on(tmp_path: Path) -> None:
         GSM8K(str(path)).tasks("train")
 
 
+@pytest.mark.slow
 def test_the_real_data_sets(real_data: Path) -> None:
     gsm8k = GSM8K(str(real_data / "gsm8k"))
     math = MATH(str(real_data / "math"), math500=str(real_data / "math500"))

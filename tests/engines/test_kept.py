@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
+from cases import some
 from seeing import drawings, model_of
 from tiny import SCRATCH
 from transformers import AutoModelForCausalLM
@@ -87,8 +89,13 @@ def check_turns(engine: TransformersEngine, chats: list[Chat], turns: int = 3) -
         chats = continued(chats, replies, ["Why? " * (1 + n % 3) for n in range(len(chats))])
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "llama", "qwen3", "windows", "states"])
-@pytest.mark.parametrize("slots", [4, None])
+@pytest.mark.parametrize(
+    ("kind", "slots"),
+    some(
+        product(("qwen2", "llama", "qwen3", "windows", "states"), (4, None)),
+        [("qwen2", 4), ("windows", None), ("states", 4)],
+    ),
+)
 def test_turns_say_what_they_say_without_what_is_kept(
     chat: ChatFormat, kind: str, slots: int | None
 ) -> None:

@@ -130,7 +130,7 @@ def test_a_shared_limit_costs_no_request_its_retries(serve):
 
 
 def test_a_server_that_only_says_429_is_given_up(serve):
-    server, engine = serve(lambda *_: (429, {}, {}), retries=2, timeout=0.01)
+    server, engine = serve(lambda *_: (429, {}, {}), retries=2, timeout=0.5)
     assert isinstance(ask(engine), EngineError)
     assert len(server.bodies) >= 3
 

@@ -38,7 +38,7 @@ def evaluated(folder: Path, solver: PlantedSolver, samples: int = 1) -> list[lis
     return [read_records(folder / name / "records.jsonl") for name in ("one", "one.twins")]
 
 
-@pytest.mark.parametrize("samples", [1, 4])
+@pytest.mark.parametrize("samples", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_who_memorized_has_a_gap_of_what_was_planted(tmp_path: Path, samples: int) -> None:
     problems, twins = evaluated(tmp_path, Memorizer([*TASKS, *TWINS], 0.4), samples)
     gap = memorization_gap(problems, twins).comparison
@@ -49,7 +49,7 @@ def test_who_memorized_has_a_gap_of_what_was_planted(tmp_path: Path, samples: in
     assert gap.problems == 300
 
 
-@pytest.mark.parametrize("samples", [1, 4])
+@pytest.mark.parametrize("samples", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_who_did_not_memorize_has_none(tmp_path: Path, samples: int) -> None:
     problems, twins = evaluated(tmp_path, PlantedSolver([*TASKS, *TWINS], 0.4), samples)
     gap = memorization_gap(problems, twins).comparison

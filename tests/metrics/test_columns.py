@@ -46,6 +46,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_tables_keep_no_records(folder: Path) -> None:
     before = alive()
     samples = read_samples(folder)

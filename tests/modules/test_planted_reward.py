@@ -77,6 +77,7 @@ def mean_and_error(values: Tensor) -> tuple[float, float]:
     return values.mean().item(), values.std().item() / math.sqrt(len(values))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("advantage", "share"),
     [

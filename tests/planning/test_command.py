@@ -73,6 +73,7 @@ def test_absurd_sizes_are_refused_at_once(options: list[str], reason: str, capsy
     assert reason in err
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_changed(capsys: ANY) -> None:
     # 64 rows of 512 tokens, of 200 layers: more than 24 GB of activations
     large = "{hidden: 1024, layers: 48, heads: 16, ffn: 4096}"

@@ -36,6 +36,7 @@ def plan_of(policy: Policy, device: Device = GPU, work: Workload = ROWS, **optio
     return predict(setup_of(policy, **options), work, device, idle=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
 def test_two_layers_stand_for_all(

@@ -109,6 +109,7 @@ def test_the_program_says_what_the_answer_of_a_twin_is(tmp_path: Path, capsys) -
         assert line in said
 
 
+@pytest.mark.slow
 def test_twins_repeat_with_the_seed(tmp_path: Path) -> None:
     file = written(tmp_path / "own.jsonl", ROWS)
     texts = []
