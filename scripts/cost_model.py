@@ -118,7 +118,7 @@ def grpo(model: Model, cluster: Cluster, rollouts: Cluster | None = None) -> dic
 
 
 def memory_of(model: Model, gpus: int) -> tuple[float, float, float]:
-    """GB of weights, gradients and AdamW on a card: all of it, moments in parts, all in parts.
+    """GB of weights, gradients and AdamW on a card: all of it, sharded optimizer, all in parts.
 
     16 bytes a weight: fp32 weights, gradients and two moments (DDP); bfloat16 copies come on top.
     """
@@ -199,7 +199,7 @@ def main() -> None:
     head += ["servers + trainers, ahead", "step"]
     print(table(head, grpo_rows(options.device), options.markdown))
     print("\nGB on a card: weights, gradients, AdamW\n")
-    head = ["model", "GPUs", "DDP", "moments in parts", "FSDP2"]
+    head = ["model", "GPUs", "DDP", "sharded optimizer", "FSDP2"]
     rows = [
         [model.name, str(gpus), *(f"{size:.1f}" for size in memory_of(model, gpus))]
         for model in MODELS
