@@ -86,7 +86,8 @@ def test_run_that_goes_on_keeps_its_identity_and_its_whole_curve_of_rewards(tmp_
     assert len(second["resumed"]) == 1
     material = load([str(tmp_path)])
     assert [x for x, _ in material.curves[0].points] == [1, 2]
-    assert [step for step, _ in material.rewards[0].points] == [0, 1, 2, 3]
+    [rewards] = [curve for curve in material.training if curve.metric == "train/reward"]
+    assert [step for step, _ in rewards.points] == [0, 1, 2, 3]
     assert material.notes == ()
 
 
@@ -156,7 +157,7 @@ def test_report_leaves_out_what_an_earlier_run_left_in_a_root(tmp_path: Path) ->
     mixed(tmp_path, ["fit", "--config", "x.yaml"])
     material = load([str(tmp_path)])
     assert [run.folder.parent.name for run in material.runs] == ["epoch-0"]
-    assert material.rewards[0].points == ((0, 0.7), (1, 0.8))
+    assert [curve.points for curve in material.training] == [((0, 0.7), (1, 0.8))]
     assert material.notes == (
         f"{tmp_path}: left out, of an earlier run in this folder: epoch-1, epoch-2",
     )
@@ -172,4 +173,4 @@ def test_training_without_rewards_has_not_those_of_an_earlier_run(tmp_path: Path
     log = tmp_path / "logs" / "version_2" / "metrics.csv"
     log.parent.mkdir()
     log.write_text("step,train/loss\n0,1.5\n1,1.25\n")
-    assert load([str(tmp_path)]).rewards == ()
+    assert [curve.metric for curve in load([str(tmp_path)]).training] == ["train/loss"]

@@ -175,7 +175,8 @@ def test_stall_in_a_reward_shows_its_line_and_who_called_it(
     run.fit(grpo(rewards=[SleepyReward(2.0)]), problems())
     (_, place, frames), *_ = stalls(capsys.readouterr().err, "__call__")
     assert place == "rewards, 0 of 28 done (epoch 0, step 0)"
-    assert [frame.rsplit(" ", 1)[1] for frame in frames[1:3]] == ["called", "score_traces"]
+    names = [frame.rsplit(" ", 1)[1] for frame in frames[1:]]
+    assert names.index("called") < names.index("score_traces")
 
 
 def test_stall_is_reported_at_doubling_intervals_and_so_is_its_end(

@@ -69,12 +69,12 @@ def test_commands_take_what_stands_without_an_option(
 
 
 WRONG: dict[str, tuple[list[str], str]] = {
-    "compare nothing": (["compare"], "folders"),
+    "compare nothing": (["compare"], "FOLDERS"),
     "compare one": (["compare", "FIRST"], "two"),
     "compare twice the same": (["compare", "FIRST", "FIRST/"], "twice"),
-    "results of nothing": (["results"], "folders"),
+    "results of nothing": (["results"], "FOLDERS"),
     "results of a file": (["results", "nowhere"], "nowhere"),
-    "report of nothing": (["report"], "folders"),
+    "report of nothing": (["report"], "FOLDERS"),
     "overlap of one": (["overlap", "FIRST"], "test"),
     "overlap of three": (["overlap", "a", "b", "c"], "takes 2 (train, test)"),
     "grade two": (["grade", "a", "b"], "takes 1 (file)"),
