@@ -6,7 +6,7 @@
 A server that takes as long for the replies of a step as the update takes (a tiny model behind
 vLLM's routes, which sleeps before it answers) samples for GRPO, without and with `ahead`, in turn.
 Sampling is the time for which a step waits for replies without `ahead`; hidden is the share of it
-by which steps get shorter. Times are wall times: server and update only wait, so that a busy
+for which a step no longer waits. Times are wall times: server and update only wait, so that a busy
 machine matters little. Sending the weights is never hidden.
 """
 
@@ -86,7 +86,7 @@ def main() -> None:
                 times[ahead] = statistics.median(clock.steps[WARMUP:-1])
                 generate = [phases["generate"] for phases in clock.phases[WARMUP:-1]]
                 waits[ahead] = statistics.median(generate)
-        hidden.append((times[0] - times[1]) / waits[0])
+        hidden.append(1 - waits[1] / waits[0])
         print(
             f"step: {times[0]:.2f} s, with ahead {times[1]:.2f} s; waits for replies: "
             f"{waits[0]:.2f} s, with ahead {waits[1]:.2f} s; hidden: {hidden[-1]:.2f}"

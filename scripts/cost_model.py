@@ -60,17 +60,23 @@ class Cluster:
     def bandwidth(self) -> float:
         return GPUS[self.device][1] * 1e12
 
-    @property
-    def link(self) -> float:
-        return ASSUMED["network"] * (NVLINK if self.gpus <= NODE else FABRIC)
-
     def all_reduce(self, size: float) -> float:
-        """Seconds of a ring: each card sends and receives 2 (n - 1) / n of the bytes."""
-        return 2 * (self.gpus - 1) / self.gpus * size / self.link if self.gpus > 1 else 0.0
+        """Seconds to sum up: in each node by a ring, in which each of m cards sends 2 (m - 1) / m
+        of the bytes; between k nodes each card adds up its m-th part, and sends 2 (k - 1) / k of it.
+        """
+        inside, nodes = min(self.gpus, NODE), ceil(self.gpus / NODE)
+        near = 2 * (inside - 1) / inside * size / NVLINK
+        far = 2 * (nodes - 1) / nodes * size / inside / FABRIC
+        return (near + far) / ASSUMED["network"]
 
     def broadcast(self, size: float) -> float:
-        """Seconds in which all cards get the bytes that one of them has, in a pipeline."""
-        return size / self.link if self.gpus > 1 else 0.0
+        """Seconds in which all cards get the bytes that one of them has, in a pipeline: a node gets
+        each part by another card.
+        """
+        if self.gpus == 1:
+            return 0.0
+        far = size / min(self.gpus, NODE) / FABRIC if self.gpus > NODE else 0.0
+        return (size / NVLINK + far) / ASSUMED["network"]
 
 
 def trained(model: Model, tokens: float, context: float) -> float:

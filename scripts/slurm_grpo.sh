@@ -32,16 +32,23 @@ server=${nodes[0]} trainers=("${nodes[@]:1}")
 address=http://$server:${PORT:-8000}
 root=${RUN:-runs/$SLURM_JOB_NAME}
 
+# the signal before the end goes to all steps of a job, and the server has to serve until the last step of training ends
 srun --nodes=1 --ntasks=1 --ntasks-per-node=1 --gpus-per-node="$SLURM_GPUS_PER_NODE" -w "$server" --exact \
   env WEIGHTS="${WEIGHTS:-nccl}" HOST=0.0.0.0 VENV="${SLM_MATH_VENV:-.venv}" PORT="${PORT:-8000}" \
-  scripts/serve_vllm.sh "$MODEL" --data-parallel-size "$SLURM_GPUS_PER_NODE" &
+  bash -c 'trap "" USR1; exec scripts/serve_vllm.sh "$@"' serve "$MODEL" --data-parallel-size "$SLURM_GPUS_PER_NODE" &
 serving=$!
 trap 'kill "$serving" 2>/dev/null || true' EXIT
 
+# a strategy of one's own, or one that a config sets, stays
+case " $* " in
+  *" --trainer.strategy"* | *fsdp2* | *sharded*) strategy=() ;;
+  *) strategy=(--trainer.strategy ddp) ;;
+esac
 # no `exec`: the server has to end with the training
 srun --kill-on-bad-exit=1 --nodes="${#trainers[@]}" --ntasks-per-node="$SLURM_NTASKS_PER_NODE" \
-  -w "$(IFS=,; echo "${trainers[*]}")" --exact env SLURM_NNODES="${#trainers[@]}" \
+  -w "$(IFS=,; echo "${trainers[*]}")" --exact \
+  env SLURM_NNODES="${#trainers[@]}" MASTER_ADDR="${trainers[0]}" \
   slm-math fit --seed_everything "${SEED:-0}" "$@" \
   --model.policy.path "$MODEL" --model.inference.vllm.servers "[$address]" \
   --trainer.default_root_dir "$root" --trainer.num_nodes "${#trainers[@]}" \
-  --trainer.devices "$SLURM_NTASKS_PER_NODE" --trainer.strategy ddp --ckpt_path last_if_any
+  --trainer.devices "$SLURM_NTASKS_PER_NODE" "${strategy[@]}" --ckpt_path last_if_any

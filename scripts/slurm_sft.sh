@@ -27,8 +27,13 @@ seed=${SLURM_ARRAY_TASK_ID:-0}
 root=${RUNS:-runs/$SLURM_JOB_NAME}/seed-$seed
 tasks=${SLURM_NTASKS_PER_NODE:-1}
 
+# a strategy of one's own, or one that a config sets, stays
+case "$((tasks * ${SLURM_NNODES:-1})) $* " in
+  1\ * | *" --trainer.strategy"* | *fsdp2* | *sharded*) strategy=() ;;
+  *) strategy=(--trainer.strategy ddp) ;;
+esac
+
 # the first start begins a run, each later one goes on from the newest whole checkpoint
 exec srun --kill-on-bad-exit=1 slm-math fit --seed_everything "$seed" "$@" \
   --trainer.default_root_dir "$root" --trainer.num_nodes "${SLURM_NNODES:-1}" \
-  --trainer.devices "$tasks" --trainer.strategy "$([ "$((tasks * ${SLURM_NNODES:-1}))" = 1 ] && echo auto || echo ddp)" \
-  --ckpt_path last_if_any
+  --trainer.devices "$tasks" "${strategy[@]}" --ckpt_path last_if_any

@@ -244,8 +244,17 @@ def damage(path: Path, resumes: bool = True, weights_only: bool | None = None) -
         return "it has no state_dict"
     if resumes and "optimizer_states" not in content:
         return "it has weights only"
-    lost = [file.name for file in _slices(content, path) if not zipfile.is_zipfile(file)]
+    lost = [file.name for file in _slices(content, path) if not _is_whole(file)]
     return f"{DAMAGED}its slice {lost[0]} is not there, or not whole" if lost else None
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file of tensors is there, and all of its parts are what was written."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _first_line(error: BaseException) -> str:

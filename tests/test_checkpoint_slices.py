@@ -1,5 +1,6 @@
 """Checkpoints in slices, of which each rank writes its own."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,15 @@ def test_slices_are_put_together(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("lost", [True, False], ids=["lost", "torn"])
-def test_checkpoint_without_a_slice_is_damaged(lost: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["lost", "torn", "changed"])
+def test_checkpoint_without_a_slice_is_damaged(how: str, tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     [name] = saved(path, "a", 1.0)
     assert damage(path) is None
-    (tmp_path / name).write_bytes(b"")
-    if lost:
+    content = bytearray((tmp_path / name).read_bytes())
+    at = content.index(struct.pack("<f", 1.0))  # of the weight
+    content[at] ^= 1
+    (tmp_path / name).write_bytes(content if how == "changed" else b"")
+    if how == "lost":
         (tmp_path / name).unlink()
     assert damage(path) == f"damaged: its slice {name} is not there, or not whole"

@@ -72,6 +72,7 @@ class PolicyModule(RankedModule):
     sampled_for = "evaluations"  # what the policy is sampled for
     validation_metrics: tuple[str, ...] = ()  # what the validation loop logs by itself
     moves_reference = False
+    ahead = 0  # batches that are sampled before the present one is trained
     own_teacher: str | None = None  # the option that names a teacher in this process
 
     def __init__(

@@ -49,7 +49,7 @@ class Serving:
         self._sent: int | None = None  # the version that vLLM has
         self._sending: int | None = None  # ... and the one that it was sent last, checked or not
         self._chosen: str | None = None  # the kind, from the first question until close()
-        self._sampled: Samples = []  # what an engine answered to the last check
+        self._sampled: list[Samples] = []  # what each copy answered to the last check
         self._copy: EngineCopy | None = None  # where ranks have slices of the weights
         self._folder: Path | None = None
         self._still = frozenset[Path]()  # adapters that are saved and never change
@@ -267,18 +267,20 @@ class Serving:
         module = self.module
         assert module.loaded is not None
         module.progress("weights", 0, 1)
-        self.gap, self._sending = None, module.global_step
+        self.gap, self._sending, self._sampled = None, module.global_step, []
         engine.update(module.global_step, self._weights(module.loaded))
         if module.shares_out:  # a pass of the policy needs all ranks
-            [sampled, *_] = gather_over_ranks(self._sampled)
-            self.gap = self._check().gap_of(sampled, module.global_step)
+            [copies, *_] = gather_over_ranks(self._sampled)
+            check = self._check()
+            self.gap = max(check.gap_of(each, module.global_step) for each in copies)
         module.trainer.strategy.barrier()  # no rank samples before the weights have arrived
         self._sent = module.global_step
         module.progress("weights", 1, 1)
 
     def _weights(self, loaded: LoadedPolicy) -> Weights:
-        if not loaded.adapters and loaded.passes:
-            # kept until the next update, since a server that restarts gets them again
+        if not loaded.adapters and (loaded.passes or self.module.ahead):
+            # kept until the next update, since a server that restarts gets them again, and those
+            # of the policy are slices, or have moved on
             first, dtype = self.module.trainer.is_global_zero, getattr(torch, self._dtype)
             named = gathered(tensors(loaded, trained=True), keep=first, dtype=dtype)
             device = loaded.model.device
@@ -324,7 +326,7 @@ class Serving:
             return
         check = self._check()
         if self.module.shares_out:
-            self._sampled = check.samples(answer)
+            self._sampled.append(check.samples(answer))
         else:
             self.gap = max(check.gap(answer, self.module.global_step), self.gap or 0.0)
 

@@ -79,7 +79,10 @@ class SFTModule(PolicyModule):
             filled += part.filled
         norm = self.step_optimizer()
         loss, hits, trained = torch.stack(parts).sum(0).tolist() if parts else (0.0, 0.0, 0.0)
-        loss = sum_over_ranks(loss, self.device)
+        spent = time.perf_counter() - start
+        loss, hits, trained, positions, filled = (  # every rank logs what all of them did
+            sum_over_ranks(each, self.device) for each in (loss, hits, trained, positions, filled)
+        )
         self.log_scalars(
             {
                 "loss": loss,
@@ -87,7 +90,7 @@ class SFTModule(PolicyModule):
                 "grad_norm": norm,
                 "lr": self.optimizers().param_groups[-1]["lr"],
                 "tokens": filled,
-                "tokens_per_second": filled / (time.perf_counter() - start),
+                "tokens_per_second": filled / spent,
                 "padding": max(1 - filled / max(positions, 1), 0.0),
             },
             len(rows),

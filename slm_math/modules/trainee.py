@@ -25,6 +25,7 @@ class Trainee(Protocol):
     trainer: L.Trainer
     device: torch.device
     global_step: int
+    ahead: int
 
     @property
     def shares_out(self) -> bool: ...

@@ -129,6 +129,24 @@ def test_a_server_that_dies_while_the_policy_moves_on_comes_back(tmp_path: Path)
         assert servers[0].lives >= 4
 
 
+def test_weights_that_a_server_gets_again_are_those_that_it_had(tmp_path: Path) -> None:
+    """Also where they are streamed, and not read from a file: the policy has moved on."""
+    sent: list[dict[str, torch.Tensor]] = []
+
+    class Look(L.Callback):
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            engine = module.serving._engines[""]
+            sent.append({name: value.clone() for name, value in engine._weights.tensors()})
+
+        def on_train_batch_start(self, trainer: Any, module: Any, *_: Any) -> None:
+            self.before = {name: p.detach().clone() for name, p in module.model.named_parameters()}
+
+    with serving() as servers:
+        look = Look()
+        fit(tmp_path, module(servers), look, max_epochs=1, limit_train_batches=1)
+        assert all(torch.equal(sent[0][name], look.before[name]) for name in sent[0])
+
+
 def test_an_error_of_a_server_ends_the_run(tmp_path: Path) -> None:
     class Stop(L.Callback):
         def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:

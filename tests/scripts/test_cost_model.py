@@ -28,7 +28,10 @@ def test_step_of_one_gpu_is_the_one_of_the_formula() -> None:
     assert seconds == pytest.approx(6 * 65536 * (494e6 + 24 * 896 * 1024) / (0.4 * 989e12))
 
 
-def test_ring_sends_each_byte_twice_and_one_card_none() -> None:
+def test_sums_of_gradients_cross_a_node_by_all_of_its_cards() -> None:
+    """A ring in the node; between eight nodes each card has an eighth of the bytes."""
+    inside = 2 * 7 / 8 * 1e9 / 450e9
+    between = 2 * 7 / 8 * (1e9 / 8) / 50e9
     assert cost_model.Cluster("h100", 1).all_reduce(1e9) == 0
-    assert cost_model.Cluster("h100", 8).all_reduce(1e9) == pytest.approx(1.75e9 / (0.7 * 450e9))
-    assert cost_model.Cluster("h100", 64).all_reduce(1e9) > 8 * 1e9 / 450e9
+    assert cost_model.Cluster("h100", 8).all_reduce(1e9) == pytest.approx(inside / 0.7)
+    assert cost_model.Cluster("h100", 64).all_reduce(1e9) == pytest.approx((inside + between) / 0.7)
