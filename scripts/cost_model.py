@@ -62,7 +62,7 @@ class Cluster:
 
     def all_reduce(self, size: float) -> float:
         """Seconds to sum up: in each node by a ring, in which each of m cards sends 2 (m - 1) / m
-        of the bytes; between k nodes each card adds up its m-th part, and sends 2 (k - 1) / k of it.
+        of the bytes; between k nodes each card adds up its m-th part, sending 2 (k - 1) / k of it.
         """
         inside, nodes = min(self.gpus, NODE), ceil(self.gpus / NODE)
         near = 2 * (inside - 1) / inside * size / NVLINK

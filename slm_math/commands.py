@@ -61,11 +61,13 @@ def _over_cost(folders: Mapping[str, Path], prompt_weight: float, console: Conso
     from slm_math.evaluation.costs_table import costs_table
     from slm_math.evaluation.plain import print_line
     from slm_math.evaluation.runs import check_grader, named_folders, read_finished
+    from slm_math.records.eval_folders import BESIDE
 
     found = [
         (folder.rstrip("/"), name, path)
         for folder, place in folders.items()
         for name, path in named_folders(folder, place).items()
+        if not name.endswith(BESIDE)  # twins and blind controls are of other problems
     ]
     short = len({name for _, name, _ in found}) == len(found)
     places = {name if short else f"{folder}/{name}": path for folder, name, path in found}
@@ -103,19 +105,25 @@ def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> N
                 if not parts:
                     raise ValueError(f"no problem of {folder} has a tag {by}")
                 column |= {f"{name}, {value}": summary for value, summary in parts.items()}
-    table = Table(title="accuracy in %, 95 % interval", title_justify="left")
     width = 26 if len(columns) < 3 else 18  # with n in the same line, or below
-    rest = console.width - 4 - (width + 3) * len(columns)
-    table.add_column("agent", overflow="fold", max_width=max(rest, 8))
-    for folder in columns:
-        head = Text("\n").join(cell(line, 200) for line in path_lines(folder, width))
-        table.add_column(head, justify="right", min_width=width, overflow="fold")
-    for name in dict.fromkeys(name for column in columns.values() for name in column):
-        shown = (column[name].shown() if name in column else "-" for column in columns.values())
-        below = width < 26  # an interval with its n is longer
-        cells = (each.replace(", n = ", "\nn = ") if below else each for each in shown)
-        table.add_row(cell(name, 200), *cells)
-    console.print(table)
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    every_one = list(columns.items())
+    fit = max((console.width - 12) // (width + 3), 1)
+    for start in range(0, len(every_one), fit):  # the rest in a table below
+        some = dict(every_one[start : start + fit])
+        more = "" if not start else ", continued"
+        table = Table(title=f"accuracy in %, 95 % interval{more}", title_justify="left")
+        rest = console.width - 4 - (width + 3) * len(some)
+        table.add_column("agent", overflow="fold", max_width=max(rest, 8))
+        for folder in some:
+            head = Text("\n").join(cell(line, 200) for line in path_lines(folder, width))
+            table.add_column(head, justify="right", min_width=width, overflow="fold")
+        for name in names:
+            shown = (column[name].shown() if name in column else "-" for column in some.values())
+            below = width < 26  # an interval with its n is longer
+            cells = (each.replace(", n = ", "\nn = ") if below else each for each in shown)
+            table.add_row(cell(name, 200), *cells)
+        console.print(table)
     every = {
         f"{folder.rstrip('/')}/{name}": summary
         for folder, column in columns.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -171,4 +172,14 @@ def command_parser(function: Callable[..., Any], name: str) -> Parser:
     if name in ("eval", "check-data", "generate-cot", "solve", "serve-agent"):
         import_module("slm_math.short_names")
     parser.add_function_arguments(function, as_positional=False)
+    first = (inspect.getdoc(function) or "").partition("\n")[0]
+    for group in parser._action_groups:  # jsonargparse takes the first line for a sentence
+        if first and (group.title or "").startswith(first):
+            group.title = first_sentence(function).rstrip(".")
     return parser
+
+
+def first_sentence(function: Callable[..., Any]) -> str:
+    """What a function does, by its docstring, without an example."""
+    paragraph = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
+    return re.split(r"(?<=[.?]) ", paragraph.partition(": `slm-math")[0])[0]

@@ -17,6 +17,7 @@ from slm_math.claims.figures import Design, claim_members
 from slm_math.claims.frozen import runs_of
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.records.files import naming
+from slm_math.records.outputs import check_output
 
 LINES = 100  # of what moved
 
@@ -67,6 +68,7 @@ def claim(
             f"so {out} was not written: {checked.moved[0]}"
         )
     path = Path(out)
+    check_output(path, folders)
     data = archive(members)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")

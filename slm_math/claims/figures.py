@@ -147,7 +147,8 @@ def _data(runs: Sequence[FrozenRun]) -> dict[str, Any]:
         "source": about.get("source"),
         "split": about.get("split"),
         "problems": len({record.id for record in first.records}),
-        "hash": first.identity.get("data"),
+        # the one that is confirmed, where there is one
+        "hash": about.get("data_by_id") or first.identity.get("data"),
         "confirmed": all(map(confirms_data, runs)),
     }
 

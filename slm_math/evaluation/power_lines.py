@@ -59,7 +59,14 @@ def power(
         print_line(console, _pilot_line(found))
     else:
         found = None
-        share = GUESS if discordance is None else as_share("discordance", discordance)
+        share = max(GUESS, difference or 0.0)  # runs differ on as many problems at least
+        if discordance is not None:
+            share = as_share("discordance", discordance)
+            if difference is not None and difference > share:
+                raise ValueError(
+                    f"runs that differ on {_percent(share)} % of the problems cannot differ by "
+                    f"{_percent(difference)} points: raise --discordance, or lower --detect"
+                )
         designs = [Design(samples, share)]
         is_default = " (a guess: --discordance 10%, or --pilot A B)" if discordance is None else ""
         print_line(console, f"discordance {_percent(share)} %{is_default}")

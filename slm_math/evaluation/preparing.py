@@ -42,6 +42,7 @@ def chosen_problems(
         raise ValueError(
             f"{source.name} has no problems in its {split} split"
             + (f" with {where}" if where else "")
+            + " (a file is the train split, unless its name begins with test: --split train)"
         )
     if line := source.about(split):
         print(line)

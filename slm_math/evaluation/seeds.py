@@ -151,10 +151,10 @@ def pairs_of(
         )
     before, after = names[:half], names[half:]
     old, new = ([str(seeds[name]) for name in some] for some in (before, after))
-    if len(set(old)) == len(set(new)) == half and set(old) == set(new) and old != new:
+    if old != new and None not in map(seeds.get, names):
         one, other = next(pair for pair in zip(before, after) if seeds[pair[0]] != seeds[pair[1]])
         raise ValueError(
-            f"{one} has seed {seeds[one]} and {other} has seed {seeds[other]}: name both halves in "
-            "the same order of seeds"
+            f"{one} has seed {seeds[one]} and {other} has seed {seeds[other]}: name the runs of "
+            "the baseline first, and then as many of the method, in the same order of seeds"
         )
     return [((a, runs[a]), (b, runs[b])) for a, b in zip(before, after)]

@@ -22,6 +22,7 @@ from slm_math.metrics.columns import Samples
 from slm_math.metrics.records import correct_by_problem
 from slm_math.metrics.summary import read_samples
 from slm_math.records.files import naming, read_manifest
+from slm_math.records.outputs import check_output
 
 FORMATS = ("lm-eval", "inspect")
 
@@ -53,6 +54,7 @@ def convert(
         [(agent, folder)] = found.items()
         name = Path(evaluation).name.partition(".")[0] if Path(evaluation).is_file() else agent
         file = Path(out or (f"samples_{name}.jsonl" if to == "lm-eval" else f"{name}.eval"))
+        check_output(file, [evaluation])
         samples = read_samples(folder)
         if not samples:
             raise ValueError(f"{evaluation} is empty: it has no records")

@@ -35,9 +35,11 @@ def report(
         filter: of files of lm-eval, the filter whose rows count (strict-match): what it left of the
             replies is graded.
     """
+    from slm_math.records.outputs import check_output
     from slm_math.report.assemble import report as write
 
     options = {"filter": filter, "over_seeds": over == "seeds"}
+    check_output(out, folders)
     file = write(folders, out, plots, transcripts=transcripts, image_mb=image_mb, **options)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     if plots is not None:

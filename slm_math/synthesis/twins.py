@@ -21,6 +21,7 @@ from slm_math.data.overlap import near_exact
 from slm_math.data.problems import problems_of, tasks_of
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.records.eval_folders import TWIN_OF
+from slm_math.records.outputs import check_output
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.synthesis.programs import Programs
 from slm_math.synthesis.swapped import Shared, exchanged, shared_numbers
@@ -79,6 +80,7 @@ def twins(
         seed: of the numbers.
         sandbox: runs the programs; by default one with the default limits.
     """
+    check_output(out, [file, *against])
     console = Console()
     reasons = Counter[str]()
     parents = list(_parents(Path(file), program, seed, reasons))

@@ -65,8 +65,15 @@ def test_runs_are_paired_by_their_place_in_both_halves() -> None:
 
 def test_halves_in_another_order_of_seeds_are_refused() -> None:
     runs: dict[str, Any] = {key: [] for key in "abcd"}
-    with pytest.raises(ValueError, match="a has seed 0 and c has seed 1: name both halves"):
+    with pytest.raises(ValueError, match="a has seed 0 and c has seed 1: name the runs of"):
         pairs_of(runs, {"a": 0, "b": 1, "c": 1, "d": 0})
+
+
+def test_runs_by_turns_are_no_halves() -> None:
+    """Baseline and method of the first seed, then of the second."""
+    runs: dict[str, Any] = {key: [] for key in "abcd"}
+    with pytest.raises(ValueError, match="name the runs of the baseline first"):
+        pairs_of(runs, {"a": 0, "b": 0, "c": 1, "d": 1})
 
 
 @pytest.mark.parametrize("n", [2, 5])
