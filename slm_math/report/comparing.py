@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slm_math.metrics.columns import Samples
+from slm_math.records.run_folder import CONTROLS
 from slm_math.report.load import AgentRun
 from slm_math.report.tables import Table
 
@@ -26,8 +27,13 @@ def comparison_table(runs: Sequence[AgentRun], title: str) -> Table:
         "lost",
         "could see",
     )
+    methods = [run for run in runs if CONTROLS not in run.folder.parts]
+    arms = len(methods) > 1 and len(runs) > len(methods)
+    if arms:  # no methods: what is left of a gain without them has a section of its own
+        runs = methods
     complete = [run for run in runs if not run.partial]
-    left_out = [f"{run.name} is partial and left out." for run in runs if run.partial]
+    left_out = ["Control arms are left out."] if arms else []
+    left_out += [f"{run.name} is partial and left out." for run in runs if run.partial]
     graders = {grader for run in complete if (grader := _grader(run)) is not None}
     if len(graders) > 1:
         versions = ", ".join(sorted(graders))
