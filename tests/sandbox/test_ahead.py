@@ -70,7 +70,7 @@ def test_the_child_ahead_holds_no_file_of_the_program_that_runs(sandbox) -> None
 def test_walls_stand_while_a_child_waits_and_the_filter_before_its_program(sandbox) -> None:
     sandbox.submit(RunPython(SLEEP))
     ahead = waiting()
-    assert eventually(lambda: status(children(waiting=False)[0])["Seccomp"] == "2")
+    assert eventually(lambda: [status(pid)["Seccomp"] for pid in children(waiting=False)] == ["2"])
     [running] = children(waiting=False)
     for pid in (ahead, running):
         assert status(pid)["NoNewPrivs"] == "1"
