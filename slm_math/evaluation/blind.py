@@ -13,11 +13,10 @@ import numpy as np
 
 from slm_math.data.controls import blind
 from slm_math.evaluation.compare import Comparison, compare, shown_p
-from slm_math.evaluation.runs import check_grader, read_finished
+from slm_math.evaluation.runs import read_beside
 from slm_math.metrics.columns import Samples
 from slm_math.records.eval_folders import BLIND as BLIND
 from slm_math.records.eval_folders import TWINS, beside
-from slm_math.records.files import differences
 from slm_math.records.record import Record
 from slm_math.types import Task
 
@@ -112,19 +111,12 @@ def read_control(folder: Path) -> BlindControl | None:
 
     Raises ValueError if one of them is unfinished, or if they differ in more than their images.
     """
-    path = blind_folder(folder)
-    if folder.name.endswith(BLIND) or not (path / "records.jsonl").is_file():
-        return None
-    seeing, control = read_finished("seeing", folder), read_finished("blind", path)
-    check_grader([seeing, control])
-    identities = seeing.manifest["identity"], control.manifest["identity"]
-    changed = [key for key in differences(*identities) if key not in OWN]
-    if changed:
-        raise ValueError(
-            f"{path} is the control of another evaluation ({', '.join(changed)} differ): evaluate "
-            "again with blank_images, or remove it"
-        )
-    return blind_control(seeing.samples, control.samples)
+    refusal = (
+        "is the control of another evaluation ({} differ): evaluate again with blank_images, or "
+        "remove it"
+    )
+    both = read_beside(folder, BLIND, OWN, refusal)
+    return None if both is None else blind_control(*both)
 
 
 def control_lines(folders: Mapping[str, Path]) -> Iterable[str]:

@@ -70,7 +70,8 @@ class Decoded:
         self.total = total
         self.sampled = sampled
         self.before = sampled() or 0
-        self.done = self.fresh = self.ended = 0  # samples, those of this session, their tokens
+        # samples that ended; those of them that no earlier command left; the tokens of these
+        self.done = self.fresh = self.ended = 0
         self._counts = deque([(time.monotonic(), self.before)])
 
     def look(self) -> float | None:

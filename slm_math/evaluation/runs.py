@@ -10,7 +10,7 @@ from typing import Any
 
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import read_samples
-from slm_math.records.eval_folders import RECORDS, check_folder, evaluation_folders
+from slm_math.records.eval_folders import RECORDS, beside, check_folder, evaluation_folders
 from slm_math.records.files import differences, read_manifest
 
 
@@ -181,6 +181,28 @@ def _by_agent(
             f"{next(iter(agents[first].values()))}"
         )
     return groups
+
+
+def read_beside(
+    folder: Path, end: str, own: Sequence[str], refusal: str
+) -> tuple[Samples, Samples] | None:
+    """The samples of an agent's evaluation, and of the one beside it whose name has this `end`;
+    None if there is none, or `folder` is itself such a one.
+
+    `own` are the parts of the identity in which the two may differ. Raises ValueError if one of
+    them is unfinished, or if they differ in more; `refusal` says what that means and what to do,
+    with a place for what differs.
+    """
+    path = beside(folder, end)
+    if folder.name.endswith(end) or not (path / RECORDS).is_file():
+        return None
+    evaluations = read_finished(folder.name, folder), read_finished(path.name, path)
+    check_grader(list(evaluations))
+    changed = differences(*(one.manifest["identity"] for one in evaluations))
+    if more := [key for key in changed if key not in own]:
+        raise ValueError(f"{path} {refusal.format(', '.join(more))}")
+    one, other = evaluations
+    return one.samples, other.samples
 
 
 def read_finished(name: str, path: Path) -> FinishedEvaluation:

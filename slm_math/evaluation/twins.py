@@ -12,10 +12,9 @@ import numpy as np
 
 from slm_math.evaluation.compare import Comparison, compare, shown_p
 from slm_math.evaluation.pairing import Renamed
-from slm_math.evaluation.runs import check_grader, read_finished
+from slm_math.evaluation.runs import read_beside
 from slm_math.metrics.columns import Samples
-from slm_math.records.eval_folders import RECORDS, TWIN_OF, TWINS, beside
-from slm_math.records.files import differences
+from slm_math.records.eval_folders import TWIN_OF, TWINS
 from slm_math.records.record import Record
 
 # in what the identity of an evaluation of twins differs from that of its problems
@@ -91,19 +90,11 @@ def read_gap(folder: Path) -> Gap | None:
 
     Raises ValueError if one of them is unfinished, or if they differ in more than their problems.
     """
-    path = beside(folder, TWINS)
-    if folder.name.endswith(TWINS) or not (path / RECORDS).is_file():
-        return None
-    problems, twins = read_finished("problems", folder), read_finished("twins", path)
-    check_grader([problems, twins])
-    identities = problems.manifest["identity"], twins.manifest["identity"]
-    changed = [key for key in differences(*identities) if key not in OWN]
-    if changed:
-        raise ValueError(
-            f"{path} has the twins of another evaluation ({', '.join(changed)} differ): evaluate "
-            "again with twins, or remove it"
-        )
-    return memorization_gap(problems.samples, twins.samples)
+    refusal = (
+        "has the twins of another evaluation ({} differ): evaluate again with twins, or remove it"
+    )
+    both = read_beside(folder, TWINS, OWN, refusal)
+    return None if both is None else memorization_gap(*both)
 
 
 def gap_lines(folders: Mapping[str, Path]) -> Iterable[str]:
