@@ -57,6 +57,8 @@ def claim(
         return
     if not out:
         raise ValueError("name the file to write: slm-math claim RUNS -o claim.zip")
+    path = Path(out)
+    check_output("claim", path, folders)
     runs = runs_of(folders)
     members = claim_members(runs, Design(cluster, over))
     checked = Checked()
@@ -67,8 +69,6 @@ def claim(
             f"these runs do not pass the check of a claim ({len(checked.moved)} things differ), "
             f"so {out} was not written: {checked.moved[0]}"
         )
-    path = Path(out)
-    check_output(path, folders)
     data = archive(members)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
