@@ -38,6 +38,7 @@ from slm_math.evaluation.runs import (
 from slm_math.evaluation.seeds_table import show_seeds
 from slm_math.grading.opened import evaluations_of
 from slm_math.records.files import write_json
+from slm_math.records.outputs import check_output
 
 
 def compare_runs(
@@ -61,7 +62,7 @@ def compare_runs(
         folders: agents' folders (with records.jsonl), or folders of agents: outputs of `slm-math
             eval`, training runs (their last evaluation), or a folder that holds several of these.
             The first is the baseline; in folders of agents, each agent is compared with the
-            baseline's agent of the same name. Or files of completions, as `grade` reads them: their
+            baseline's agent of the same name, and in a single one with its first agent. Or files of completions, as `grade` reads them: their
             problems are paired by id, or by their texts.
         flips: how many flipped problems to show in each direction.
         out: JSON file for all results, with every flipped problem.
@@ -75,6 +76,8 @@ def compare_runs(
     """
     if flips < 0:
         raise ValueError(f"flips must be 0 or more, got {flips}")
+    if out:
+        check_output("compare", out, folders)
     console = Console()
     with evaluations_of(folders, console, filter=filter) as paths:
         _compare_runs(paths, flips, out=out, over=over, cluster=cluster, console=console)
@@ -114,7 +117,7 @@ def _compare_runs(
     left_out = unshared(folders, groups)
     if left_out:
         agents = plain(", ".join(left_out), 2000)
-        print_line(console, f"not compared, because only one folder has that agent: {agents}")
+        print_line(console, f"not compared, because nothing stands against it: {agents}")
     if out:
         data = [
             _to_json(agent, comparison, groups[agent], more)

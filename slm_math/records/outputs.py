@@ -15,6 +15,7 @@ WRITTEN = {
     "grade": ("verdicts of slm-math grade", rb'\A\{"line": \d+, "(sample|error)": '),
     "report": ("a report of slm-math", rb'<meta name="generator" content="slm-math report">'),
     "claim": ("a claim", rb"\APK\x03\x04.{26}README\.md"),
+    "compare": ("a comparison of slm-math", rb'\A\{\s*"(comparisons|over_seeds)": '),
     "convert": ("a file of slm-math convert", rb'"(filter": "slm_math|made_by": "slm-math convert)"'),
     "twins": ("twins of slm-math", rb'\A\{"id": "[^\n]*~twin", "twin_of": '),
     "tag": ("tags of slm-math tag", rb'\A\{"id": "[^\n]*", "key": "\w+", "pass_rate": '),
@@ -48,7 +49,8 @@ def _beginning(path: Path) -> bytes:
     with path.open("rb") as file:
         start = file.read(BEGINNING)
     if start.startswith(b"PK"):
-        with suppress(KeyError, OSError, ValueError, zipfile.BadZipFile, RuntimeError):
+        unreadable = KeyError, OSError, ValueError, zipfile.BadZipFile, RuntimeError
+        with suppress(*unreadable):
             with zipfile.ZipFile(path) as archive, archive.open("_journal/start.json") as member:
                 return member.read(BEGINNING)
     return start

@@ -48,12 +48,14 @@ def test_what_a_command_wrote_it_writes_again(
 ) -> None:
     (tmp_path / "rows.jsonl").write_text(ROWS)
     rows, out, runs = tmp_path / "rows.jsonl", tmp_path / "out", tmp_path / "runs"
-    assert ask(capsys, "grade", rows, "--records", runs)[0] == 0
+    for folder in (runs, tmp_path / "again"):
+        assert ask(capsys, "grade", rows, "--records", folder)[0] == 0
     line = {
         "grade": (rows,),
         "overlap": (rows, rows),
         "check-data": (rows, "--against", rows),
         "twins": (rows,),
+        "compare": (runs, tmp_path / "again"),
     }.get(command, (runs,))
     for _ in range(2):
         status, _, error = ask(capsys, command, *line, "--out", out)
