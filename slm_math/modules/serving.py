@@ -127,6 +127,12 @@ class Serving:
             self._send(self._engines[""])
         return {role: self._engines[part] for role, part in parts.items()}
 
+    def sampled(self) -> int | None:
+        """The tokens that the engines have sampled so far; None if one of them does not say."""
+        counts = [engine.usage().get("tokens") for engine in self._engines.values()]
+        known = [count for count in counts if count is not None]
+        return sum(known) if known and len(known) == len(counts) else None
+
     @property
     def roles(self) -> list[str]:
         """The roles that the policy serves, trained or frozen."""
