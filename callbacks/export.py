@@ -90,8 +90,7 @@ class ExportHF(L.Callback):
                 merged=layout_of(module.policy, loaded)["merge"],
                 quantized=module.policy.quantize != "none",
             )
-            starting = "a fresh process loads it, for a certificate (a minute or less for small models)"
-            print(f"{folder}: {starting}", flush=True)
+            print(f"{folder}: a fresh process loads it and compares it with the policy", flush=True)
             certificate = certified(folder, certificate)
             said = summary(certificate)
         except Exception as error:
