@@ -59,9 +59,9 @@ class Progress(RichProgressBar, Background):
         decoded: Decoded | None = None
         while not stop.wait(WATCHED_EVERY):
             place = phase, done, total = module.phase
-            if self.progress is not None and self.progress.console.is_terminal:
-                if not self._progress_stopped:
-                    self.refresh()  # Lightning does so at the end of a batch only
+            shown = self.progress is not None and self.progress.console.is_terminal
+            if shown and not self._progress_stopped:
+                self.refresh()  # Lightning does so at the end of a batch only
             if phase != "rollouts" or done >= total:
                 decoded, self._rate = None, ""
                 continue

@@ -21,7 +21,7 @@ _MARKS = ("init_args", "class_path")
 
 @dataclass(frozen=True)
 class Setting:
-    """An option of a config file or a command line: its path, without `init_args`, and its value."""
+    """An option of a config file or a command line: its path, without `init_args`, its value."""
 
     path: tuple[str, ...]
     value: Any

@@ -62,8 +62,8 @@ def compare_runs(
         folders: agents' folders (with records.jsonl), or folders of agents: outputs of `slm-math
             eval`, training runs (their last evaluation), or a folder that holds several of these.
             The first is the baseline; in folders of agents, each agent is compared with the
-            baseline's agent of the same name, and in a single one with its first agent. Or files of completions, as `grade` reads them: their
-            problems are paired by id, or by their texts.
+            baseline's agent of the same name, and in a single one with its first agent. Or files of
+            completions, as `grade` reads them: their problems are paired by id, or by their texts.
         flips: how many flipped problems to show in each direction.
         out: JSON file for all results, with every flipped problem.
         over: with "seeds", whether a method is better and not only these weights: the first half

@@ -16,7 +16,10 @@ WRITTEN = {
     "report": ("a report of slm-math", rb'<meta name="generator" content="slm-math report">'),
     "claim": ("a claim", rb"\APK\x03\x04.{26}README\.md"),
     "compare": ("a comparison of slm-math", rb'\A\{\s*"(comparisons|over_seeds)": '),
-    "convert": ("a file of slm-math convert", rb'"(filter": "slm_math|made_by": "slm-math convert)"'),
+    "convert": (
+        "a file of slm-math convert",
+        rb'"(filter": "slm_math|made_by": "slm-math convert)"',
+    ),
     "twins": ("twins of slm-math", rb'\A\{"id": "[^\n]*~twin", "twin_of": '),
     "tag": ("tags of slm-math tag", rb'\A\{"id": "[^\n]*", "key": "\w+", "pass_rate": '),
     "overlap": ("matches of slm-math overlap", rb'\A\{\s*"training_problems": \d+,'),
@@ -50,7 +53,6 @@ def _beginning(path: Path) -> bytes:
         start = file.read(BEGINNING)
     if start.startswith(b"PK"):
         unreadable = KeyError, OSError, ValueError, zipfile.BadZipFile, RuntimeError
-        with suppress(*unreadable):
-            with zipfile.ZipFile(path) as archive, archive.open("_journal/start.json") as member:
-                return member.read(BEGINNING)
+        with suppress(*unreadable), zipfile.ZipFile(path) as archive:
+            return archive.read("_journal/start.json")
     return start

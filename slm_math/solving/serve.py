@@ -164,7 +164,7 @@ class AgentServer:
         if not self.key and "Origin" in request.headers:
             raise Refusal(403, "requests of web pages need an API key")
         if not self.key and not names_this_machine(request.headers.getall("Host", [])):
-            raise Refusal(403, "without an API key only localhost and loopback addresses are served")
+            raise Refusal(403, "other names than localhost and loopback addresses need an API key")
         if (request.content_length or 0) > self._largest:  # before any of it comes
             raise Refusal(413, f"a request may have at most {self._largest} bytes")
 
