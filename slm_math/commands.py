@@ -83,7 +83,7 @@ def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> N
     """As `results`, of folders by their names."""
     from slm_math.evaluation.blind import control_lines
     from slm_math.evaluation.controls import arm_lines
-    from slm_math.evaluation.plain import cell, path_lines, print_line
+    from slm_math.evaluation.plain import as_name, cell, path_lines, print_line
     from slm_math.evaluation.runs import named_folders
     from slm_math.evaluation.table import calibration_lines, verdicts_table, warning_lines
     from slm_math.evaluation.twins import gap_lines
@@ -122,7 +122,7 @@ def _results(folders: Mapping[str, Path], by: str | None, console: Console) -> N
             shown = (column[name].shown() if name in column else "-" for column in some.values())
             below = width < 26  # an interval with its n is longer
             cells = (each.replace(", n = ", "\nn = ") if below else each for each in shown)
-            table.add_row(cell(name, 200), *cells)
+            table.add_row(as_name(name), *cells)
         console.print(table)
     every = {
         f"{folder.rstrip('/')}/{name}": summary

@@ -28,7 +28,7 @@ from slm_math.evaluation.compare_verdicts import (
     compare_balanced,
 )
 from slm_math.evaluation.pairing import paired
-from slm_math.evaluation.plain import cell, encodable, plain, print_line
+from slm_math.evaluation.plain import as_name, cell, encodable, plain, print_line
 from slm_math.evaluation.runs import (
     FinishedEvaluation,
     identity_notes,
@@ -166,7 +166,7 @@ def comparison_table(agent: str, comparisons: Sequence[Comparison]) -> Table:
     for name in ("p (Holm)" if corrected else "p", "gained", "lost"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_row(
-        cell(first.a, 200), _accuracy(first.accuracy[0], first.broken[0]), "baseline", "", "", ""
+        as_name(first.a), _accuracy(first.accuracy[0], first.broken[0]), "baseline", "", "", ""
     )
     for c in comparisons:
         p = shown_p(c.p) + (f" ({shown_p(c.p_adjusted)})" if corrected else "")
@@ -177,7 +177,7 @@ def comparison_table(agent: str, comparisons: Sequence[Comparison]) -> Table:
             str(len(c.gained)),
             str(len(c.lost)),
         )
-        table.add_row(cell(c.b, 200), *shown)
+        table.add_row(as_name(c.b), *shown)
     return table
 
 
@@ -217,11 +217,11 @@ def balanced_table(agent: str, comparisons: Sequence[BalancedComparison]) -> Tab
     headings = ("balanced", "difference, 95 %", "p (Holm)" if corrected else "p")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_row(cell(first.a, 200), f"{100 * first.balanced_accuracy[0]:.1f}", "baseline", "")
+    table.add_row(as_name(first.a), f"{100 * first.balanced_accuracy[0]:.1f}", "baseline", "")
     for c in comparisons:
         p = shown_p(c.p) + (f" ({shown_p(c.p_adjusted)})" if corrected else "")
         difference = shown_difference(c.difference, c.low, c.high)
-        table.add_row(cell(c.b, 200), f"{100 * c.balanced_accuracy[1]:.1f}", difference, p)
+        table.add_row(as_name(c.b), f"{100 * c.balanced_accuracy[1]:.1f}", difference, p)
     return table
 
 
