@@ -84,12 +84,8 @@ def run_plan(arguments: Sequence[str], device: str | None, as_json: bool) -> Non
             found = replace(found, memory=found.memory // here_too)
         notes = _read(module, data, ranks)
         if ranks > 1:
-            shared = f"{found.name}, that is for each of {here_too} processes on it"
-            notes.append(
-                f"{ranks} ranks: memory is that of one"
-                if found.is_gpu
-                else f"{ranks} ranks: memory is that of one, on a part of the {shared}"
-            )
+            part = "" if found.is_gpu else f", and a machine's is divided among {here_too} of them"
+            notes.append(f"{ranks} ranks: the memory is that of each{part}")
         check_sizes(module, data)
         callbacks = settings.get("callbacks") or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]

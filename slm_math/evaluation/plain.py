@@ -44,10 +44,9 @@ class Name(Text):
             if lines[-1] and lines[-1].cell_len + cell_len(piece.rstrip()) > width:
                 lines.append(Text(style=self.style))
             lines[-1].append(piece)
-        whole = Lines(lines)
-        return Lines(
-            part for line in whole for part in Text.wrap(line, console, width, *settings, **options)
-        )
+        options["overflow"] = "fold"
+        wrapped = (Text.wrap(line, console, width, *settings, **options) for line in lines)
+        return Lines(part for parts in wrapped for part in parts)
 
 
 def as_name(value: Any, limit: int = 200) -> Name:

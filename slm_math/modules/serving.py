@@ -13,7 +13,7 @@ import lightning as L
 import torch
 
 from slm_math.engines import vllm_setup
-from slm_math.engines.base import Engine, Request, Weights
+from slm_math.engines.base import Engine, Request, Weights, sampled_by
 from slm_math.engines.settings import Inference, choose_engine, vllm_slots
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.engines.vllm import VLLMEngine
@@ -129,9 +129,7 @@ class Serving:
 
     def sampled(self) -> int | None:
         """The tokens that the engines have sampled so far; None if one of them does not say."""
-        counts = [engine.usage().get("tokens") for engine in self._engines.values()]
-        known = [count for count in counts if count is not None]
-        return sum(known) if known and len(known) == len(counts) else None
+        return sampled_by(self._engines.values())
 
     @property
     def roles(self) -> list[str]:
