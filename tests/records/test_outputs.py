@@ -33,7 +33,7 @@ def test_an_input_and_files_of_runs_are_not_written_over(tmp_path: Path) -> None
 def test_a_file_of_something_else_is_not_written_over(command: str, tmp_path: Path) -> None:
     for name, text in {"notes.md": "mine", "row.jsonl": '{"id": "1", "line": 2}\n'}.items():
         (tmp_path / name).write_text(text)
-        with pytest.raises(ValueError, match="holds something else than .*: choose another --out"):
+        with pytest.raises(ValueError, match=r"holds something else than .*: choose another --out"):
             check_output(command, tmp_path / name)
 
 
