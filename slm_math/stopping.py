@@ -7,10 +7,13 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+# launchers (torchrun, Slurm) pass on a signal that their process group has got already
+SAME_REQUEST = 1.0  # seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # by exit status, which is that of a shell for a signal; SIGPIPE stands for a closed output
 REASONS = {
@@ -46,7 +49,8 @@ class Stopped(KeyboardInterrupt):
 
 class Stopping:
     """Requests to stop this process. While `finishes` is set (between the first and the last step
-    of an epoch), a request waits in `pending` for the end of a step; a second signal stops at once.
+    of an epoch), a request waits in `pending` for the end of a step; a second one stops at once. A
+    signal within a second of another is the same request.
     """
 
     def __init__(self) -> None:
@@ -54,6 +58,7 @@ class Stopping:
         self.finishes = False
         self.announces = True  # ranks other than the first one are silent
         self._process = os.getpid()
+        self._asked = -SAME_REQUEST  # when the last signal came
 
     def reset(self) -> None:
         self.pending, self.finishes = None, False
@@ -66,7 +71,7 @@ class Stopping:
         """
         if threading.current_thread() is not threading.main_thread():
             return {}
-        self._process = os.getpid()
+        self._process, self._asked = os.getpid(), -SAME_REQUEST
         before = {number: signal.getsignal(number) for number in SIGNALS}
         for number, handler in before.items():
             ignored = signal.SIG_IGN in (handler, (first or {}).get(number))
@@ -79,6 +84,9 @@ class Stopping:
             if number == signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
+            return
+        before, self._asked = self._asked, time.monotonic()
+        if self._asked - before < SAME_REQUEST:
             return
         stop = Stopped(128 + number)
         if not self.finishes or self.pending is not None:
