@@ -32,9 +32,16 @@ TRAIN = frozenset(
     pyarrow numpy jinja2 latex2mathml matplotlib pygments""".split()  # noqa: SIM905
 )
 
+# what is said of a command that was stopped: training tells itself what it saved, once it has begun
+HOW_TO_RESUME = {
+    "fit": " A checkpoint that is there is resumed with --ckpt_path last_if_any.",
+    **dict.fromkeys(
+        ("eval", "generate-cot", "grade", "build-data", "download"),
+        " Results so far are saved; run the same command to resume.",
+    ),
+}
+
 # errors of libraries, and of modules that are not imported here, whose message is enough for a user
-# commands that go on where they were stopped
-RESUMED = frozenset((*TRAINING, "eval", "generate-cot", "grade", "build-data", "download"))
 USER_ERRORS = {
     "MisconfigurationException",
     "SandboxError",
@@ -60,9 +67,8 @@ def run(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt as error:
         stop = Stopped.of(error)
         if not stop.reported:
-            command = (sys.argv[1:] if arguments is None else arguments)[:1]
-            kept = " Results so far are saved; run the same command to resume."
-            say(f"{stop.how}.{kept if set(command) & RESUMED else ''}")
+            command = next(iter(sys.argv[1:] if arguments is None else arguments), "")
+            say(f"{stop.how}.{HOW_TO_RESUME.get(command, '')}")
         sys.exit(stop.status)
 
 
