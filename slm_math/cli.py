@@ -24,7 +24,7 @@ from slm_math.command_table import (
     example,
     usage,
 )
-from slm_math.stopping import Stopped, say, stoppable
+from slm_math.stopping import Stopped, outlive, say, started_by_launcher, stoppable
 
 # packages of the extra `train`, which `grade` does not need
 TRAIN = frozenset(
@@ -61,12 +61,15 @@ def run(arguments: list[str] | None = None) -> None:
     SLM_MATH_TRACEBACK=1 they come with a traceback. Signals and a closed output stop a command, and
     their exit statuses are those of a shell.
     """
+    parent = os.getppid() if started_by_launcher() else None
     try:
         with stoppable():
             _run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt as error:
         stop = Stopped.of(error)
-        if not stop.reported:
+        if parent is not None:  # the first rank says what there is to say
+            outlive(parent)
+        elif not stop.reported:
             command = next(iter(sys.argv[1:] if arguments is None else arguments), "")
             say(f"{stop.how}.{HOW_TO_RESUME.get(command, '')}")
         sys.exit(stop.status)
