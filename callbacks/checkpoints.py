@@ -121,6 +121,8 @@ class Checkpoints(ModelCheckpoint):
         status, requeues, saves = most(trainer, flags)
         if mine is None and status:
             mine = Stopped(status)
+        if mine is not None and not trainer.is_global_zero:
+            mine.status = 0  # however long the first rank takes to end: see `outlive`
         return mine, bool(requeues), bool(saves)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -7,7 +7,8 @@ and the records of evaluations.
 
 Every session is the command itself, in processes of its own. The signal goes to the process group,
 as that of a scheduler does, so with several ranks each one gets it, and once more from its parent.
-A session that was asked to stop has to end with 143, or with 0 where training had just ended.
+A session that was asked to stop has to end with 143, or with 0 where training had just ended; with
+several ranks also by SIGKILL (-9), from Lightning, where they were still waiting for each other.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def stopped_at(root: Path, kind: str, ranks: int, moment: float) -> tuple[int | 
     if status is None:
         os.killpg(session.process.pid, signal.SIGKILL)
         raise RuntimeError(f"it did not stop within {GRACE:.0f} s: {session.said()}")
-    if status not in (143, 0):
+    if status not in (143, 0, *([-signal.SIGKILL] if ranks > 1 else [])):
         raise RuntimeError(f"it ended with {status}: {session.said()}")
     return status, time.monotonic() - begun
 

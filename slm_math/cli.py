@@ -67,9 +67,9 @@ def run(arguments: list[str] | None = None) -> None:
             _run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt as error:
         stop = Stopped.of(error)
-        if parent is not None:  # the first rank says what there is to say
+        if parent is not None and stop.status:  # the first rank says what there is to say
             outlive(parent)
-        elif not stop.reported:
+        elif parent is None and not stop.reported:
             command = next(iter(sys.argv[1:] if arguments is None else arguments), "")
             say(f"{stop.how}.{HOW_TO_RESUME.get(command, '')}")
         sys.exit(stop.status)

@@ -15,7 +15,7 @@ from typing import Any
 # launchers (torchrun, Slurm) pass on a signal that their process group has got already
 SAME_REQUEST = 1.0  # seconds
 LAUNCHER = "SLM_MATH_LAUNCHER"  # the process that may start ranks, for these
-LINGERS = 30.0  # seconds
+LINGERS = 10.0  # seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # by exit status, which is that of a shell for a signal; SIGPIPE stands for a closed output
 REASONS = {
@@ -187,8 +187,9 @@ def started_by_launcher() -> bool:
 
 
 def outlive(parent: int) -> None:
-    """Waits for the end of the first rank, for half a minute at most: it kills itself, with what it
-    would still save or say, when a rank that it started ends before it with a failure.
+    """Waits for the end of the first rank, for ten seconds at most: it kills itself, with what it
+    would still save or say, when a rank that it started ends before it with a failure. But it may
+    also wait for this one in a call that no signal interrupts, and then that ends it.
     """
     end = time.monotonic() + LINGERS
     while os.getppid() == parent and time.monotonic() < end:
