@@ -52,7 +52,7 @@ def test_a_wheel_has_all_modules_configs_and_prompts(tmp_path: Path) -> None:
             ("configs", "slm_math/"),
         )
         for file in (ROOT / folder).rglob("*")
-        if file.suffix in (".py", ".yaml", ".txt", ".jinja", ".css", ".js")
+        if file.suffix in (".py", ".typed", ".yaml", ".txt", ".jinja", ".css", ".js")
     }
     assert len(expected) > 200
     assert inside == expected
