@@ -27,7 +27,6 @@ from slm_math.evaluation.compare_verdicts import (
     adjusted_balanced,
     compare_balanced,
 )
-from slm_math.evaluation.pairing import paired
 from slm_math.evaluation.plain import cell, encodable, plain, print_line
 from slm_math.evaluation.runs import (
     FinishedEvaluation,
@@ -141,6 +140,8 @@ def with_paired(
     for agent, group in groups.items():
         result[agent], notes[agent] = group, []
         if any(one.saved for one in group.values()):
+            from slm_math.evaluation.pairing import paired  # which reads texts of problems
+
             samples, notes[agent] = paired({name: one.samples for name, one in group.items()})
             result[agent] = {
                 name: replace(one, samples=samples[name]) for name, one in group.items()
