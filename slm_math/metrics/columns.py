@@ -265,14 +265,15 @@ class _Builder:
 
     def _add_events(self, record: Record) -> None:
         tables = self.tables
+        turns, runs = record.turns, record.runs
         counts, roles, tokens = self.turns
-        counts.append(len(record.turns))
-        for turn in record.turns:
+        counts.append(len(turns))
+        for turn in turns:
             roles.append(2 * tables.roles.number(turn.role) + (turn.finish == "stop"))
             tokens.append(turn.tokens)
         counts, programs, seconds = self.runs
-        counts.append(len(record.runs))
-        for run in record.runs:
+        counts.append(len(runs))
+        for run in runs:
             programs.append(tables.programs.number(program(run)))
             seconds.append(run.seconds)
         counts, verdicts = self.judgments

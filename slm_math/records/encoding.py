@@ -192,9 +192,7 @@ def _training(row: Mapping[str, Any]) -> dict[str, Any]:
             for role, parts in _items(row.get("parts"))
         },
         "rewards": {_text(role): _score(value) for role, value in _items(row.get("rewards"))},
-        "advantages": {
-            _text(role): _score(value) for role, value in _items(row.get("advantages"))
-        },
+        "advantages": {_text(role): _score(value) for role, value in _items(row.get("advantages"))},
         "reward_errors": {
             _text(role): {_text(name): _text(error) for name, error in _items(errors)}
             for role, errors in _items(row.get("reward_errors"))
