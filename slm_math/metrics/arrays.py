@@ -47,7 +47,9 @@ class Whole:
 
     def fill(self, length: int) -> None:
         """Appends zeros up to a length."""
-        self._values.frombytes(bytes(max(length - len(self), 0) * self._values.itemsize))
+        missing = length - len(self._values)
+        if missing > 0:
+            self._values.frombytes(bytes(missing * self._values.itemsize))
 
     def _widen(self) -> None:
         self._values = array(_WIDER[self._values.typecode], self._values)

@@ -238,12 +238,14 @@ class _Builder:
         self.answers.append(0 if answer is None else tables.answers.number(answer) + 1)
         self.seconds.append(record.seconds)
         self._add_rules(record, problem)
-        self._add_events(record)
+        self._add_events(record, own)
         self.errors[0].append(record.error is not None)
         if record.error is not None:
             self.errors[1].append(tables.errors.number(record.error))
         for tag, value in record.tags.items():
-            column = self.tags.setdefault(tag, Whole())
+            column = self.tags.get(tag)
+            if column is None:
+                column = self.tags[tag] = Whole()
             column.fill(row)
             column.append(tables.tag_values.number(value) + 1)
         for role, reward in record.rewards.items():
@@ -263,7 +265,7 @@ class _Builder:
             shown.extend([0] * (len(rules) - len(shown)))
             shown[problem] = images
 
-    def _add_events(self, record: Record) -> None:
+    def _add_events(self, record: Record, own: Facts) -> None:
         tables = self.tables
         turns, runs = record.turns, record.runs
         counts, roles, tokens = self.turns
@@ -277,7 +279,7 @@ class _Builder:
             programs.append(tables.programs.number(program(run)))
             seconds.append(run.seconds)
         counts, verdicts = self.judgments
-        said = judgments(record)
+        said = judgments(record) if own.approved else ()
         counts.append(len(said))
         for one in said:
             verdicts.append(tables.judgments.number(one))
