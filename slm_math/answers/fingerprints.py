@@ -19,7 +19,7 @@ def fingerprint(answer: str) -> Hashable | None:
     expressions that are rational functions. None for all others.
     """
     if _SHORT_NUMBER.fullmatch(answer):  # most answers
-        return frozenset[str](), Fraction(answer)
+        return frozenset[str](), Fraction(answer) if "." in answer else int(answer)
     if len(answer) > MAX_ANSWER or any(part in answer for part in (",", "\\begin")):
         return None
     text = normalized(answer)

@@ -13,6 +13,7 @@ import numpy as np
 
 from slm_math.metrics.arrays import (
     Codes,
+    Labels,
     Ragged,
     Whole,
     as_column,
@@ -47,6 +48,7 @@ class Tables:
     judgments: Codes[Judgment] = field(default_factory=Codes)
     rules: array[int] = field(default_factory=lambda: array("q"))  # digests, by problem
     shown: array[int] = field(default_factory=lambda: array("q"))  # of its images, if any has some
+    labels: Labels = field(default_factory=Labels)  # classes of answers, by row
 
 
 @dataclass(frozen=True)
