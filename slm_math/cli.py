@@ -315,7 +315,7 @@ def _training(arguments: list[str]) -> Any:
             starting("reading the configuration")
             from slm_math.training import train
 
-        return train(classes_first(arguments))
+            return train(classes_first(arguments))  # collects again when its first stage begins
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # for which Lightning exits with 1
             raise end.__context__ from None
