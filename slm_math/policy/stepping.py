@@ -22,6 +22,7 @@ from transformers.models.qwen2 import modeling_qwen2 as qwen2
 from transformers.models.qwen3 import modeling_qwen3 as qwen3
 
 from slm_math.policy.caches import RowCache
+from slm_math.policy.products import product
 
 # model -> (its decoder; the layer, attention, MLP of it): exactly these classes, whose forward pass
 # is known
@@ -41,8 +42,6 @@ _KNOWN = {
 }
 _NORMS = (llama.LlamaRMSNorm, qwen2.Qwen2RMSNorm, qwen3.Qwen3RMSNorm)
 _ATTENTIONS = ("sdpa", "eager")
-WIDE = 1 << 13  # outputs of a linear layer that is wider than others, the head
-PART = 512  # of its outputs at a time
 
 
 def steps_alone(base: Any) -> bool:
@@ -105,12 +104,7 @@ def _linear(layer: Any, states: Tensor) -> Tensor:
     """A linear layer, which may be adapted."""
     if type(layer) is not nn.Linear or _hooked(layer):
         return layer(states)
-    if layer.out_features < WIDE or layer.bias is not None:
-        return nn.functional.linear(states, layer.weight, layer.bias)
-    # MKL would rearrange all weights for the sake of a few rows, and write them to memory
-    if len(states) <= 8:
-        return torch.mm(layer.weight, states.T).T.contiguous()
-    return torch.cat([states @ part.T for part in layer.weight.split(PART)], 1)
+    return product(states, layer)
 
 
 def _norm(norm: Any, states: Tensor) -> Tensor:
