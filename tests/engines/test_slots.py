@@ -45,6 +45,10 @@ CONFIGS: dict[str, Callable[..., AutoConfig]] = {
     "windows": lambda **sizes: Qwen2Config(
         **sizes, use_sliding_window=True, sliding_window=8, max_window_layers=0
     ),
+    # frequencies that follow the longest position
+    "dynamic": lambda **sizes: LlamaConfig(
+        **sizes, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    ),
 }
 WAITS = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique"}
 
@@ -144,8 +148,9 @@ def assert_equal(found: list[Reply], want: list[Reply]) -> None:
         )
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("kind", ["qwen2", "qwen3", "llama"])
+@pytest.mark.parametrize(
+    ("kind", "temperature"), [("qwen2", 0.0), ("qwen2", 1.0), ("qwen3", 0.0), ("llama", 0.0)]
+)
 def test_replies_are_those_of_other_steps(kind: str, temperature: float, chat: ChatFormat) -> None:
     static, dynamic, capture = engines(model_of(kind, chat), chat)
     requests = asked(13, temperature)  # in four slots, so that rows end and others take their place
@@ -154,7 +159,7 @@ def test_replies_are_those_of_other_steps(kind: str, temperature: float, chat: C
     assert capture.captured < static.steps // 2
 
 
-@pytest.mark.parametrize("kind", ["gemma3", "windows"])
+@pytest.mark.parametrize("kind", ["gemma3", "windows", "dynamic"])
 def test_other_architectures_take_other_steps(kind: str, chat: ChatFormat) -> None:
     static, dynamic, capture = engines(model_of(kind, chat), chat)
     assert_equal(answer(static, asked(6)), answer(dynamic, asked(6)))
