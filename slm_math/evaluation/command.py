@@ -188,6 +188,7 @@ def _print_results(
 ) -> None:
     """Prints the results of the evaluations in a folder."""
     from slm_math.evaluation.blind import control_lines
+    from slm_math.evaluation.clusters import units_lines
     from slm_math.evaluation.plain import print_line
     from slm_math.evaluation.table import (
         decoding_line,
@@ -209,6 +210,7 @@ def _print_results(
         *gap_lines({name: out / name for name in names}),
         *summary_lines(rows),
         *filter(None, (decoding_line(name, out / name) for name in names)),
+        *dict.fromkeys(line for some in samples.values() for line in units_lines(some)),
         *warning_lines(rows),
     ]:
         print_line(console, line)
