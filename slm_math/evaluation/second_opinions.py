@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 from rich.console import Console
 
-from slm_math.agents.replies import stated_answer
 from slm_math.answers.second_opinion import second_opinion
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.evaluation.progress import with_progress
 from slm_math.metrics.disputes import Dispute, Disputes
 from slm_math.records.files import write_json
 from slm_math.records.record import Record
+from slm_math.records.stating import stating_reply
 from slm_math.records.stored import StoredRecords
-from slm_math.types import AnswerType, Problem, Task
+from slm_math.types import Problem, Task
 
 FILE = "second_opinion.json"
 
@@ -55,14 +54,5 @@ def _dispute(record: Record) -> Dispute:
         gold=record.gold,
         correct=record.correct,
         reason=record.reason,
-        opinion=second_opinion(record.answer, task, stating_reply(record)),
+        opinion=second_opinion(record.answer, task, stating_reply(record) or ""),
     )
-
-
-def stating_reply(record: Record) -> str:
-    """The last reply of a record, if it is the one that states the answer; "" for another, such as
-    of an agent whose answer is a program's or a vote's.
-    """
-    reply = record.turns[-1].reply if record.turns else ""
-    kind = cast(AnswerType, record.answer_type)
-    return reply if stated_answer(reply, kind) == record.answer else ""
