@@ -54,9 +54,12 @@ class FrozenRun:
     def about(self) -> dict[str, Any]:
         """The manifest. Raises ValueError if it is none."""
         found = parsed(self.manifest)
-        identity = found.get("identity")
-        if not isinstance(identity, dict) or not isinstance(found.get("about", {}), dict):
+        parts = found.get("identity"), found.get("about", {}), found.get("environment", {})
+        if not all(isinstance(part, dict) for part in parts):
             raise ValueError("it is not the manifest of an evaluation")
+        batches = parts[1].get("batches")
+        if batches is not None and (type(batches) is not int or batches < 0):
+            raise ValueError(f"its about.batches is {batches!r:.40}, no number of batches")
         return found
 
     @property

@@ -214,6 +214,17 @@ def test_a_control_of_another_model_is_refused(tmp_path: Path) -> None:
         claim_members([replace(one, controls={"twins": other_model})])
 
 
+@pytest.mark.parametrize(
+    "odd", [{"environment": []}, {"environment": None}, {"about": {"batches": [1]}}, {"about": 1}]
+)
+def test_a_manifest_of_another_shape_is_named(tmp_path: Path, odd: dict[str, Any]) -> None:
+    members = claim_members(claimed(tmp_path)[:1])
+    manifest = json.loads(members["runs/1/manifest.json"]) | odd
+    forged = members | {"runs/1/manifest.json": json.dumps(manifest).encode()}
+    [line] = checked(written(tmp_path / "c.zip", forged)).moved
+    assert line.startswith("runs/1/manifest.json: it")
+
+
 def test_before_training_nothing_is_a_control_arm(tmp_path: Path) -> None:
     place = Path("eval") / "start" / "single"
     for arm in (".", "controls/random_reward"):
