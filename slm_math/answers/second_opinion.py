@@ -36,8 +36,8 @@ class Opinion(NamedTuple):
     found: str = ""
 
     @property
-    def said(self) -> tuple[bool, ...]:
-        """What it says at all."""
+    def verdicts(self) -> tuple[bool, ...]:
+        """Those that it has at all."""
         return tuple(one for one in (self.correct, self.reply_correct) if one is not None)
 
 
@@ -65,7 +65,7 @@ def second_opinion(answer: str | None, task: Task, reply: str = "") -> Opinion:
     of_reply = _asked(kind, reply[-LONGEST_REPLY:], task.gold) if _has_formula(reply) else None
     correct, read, gold = of_answer or (None, "", "")
     found_correct, found, gold_too = of_reply or (None, "", "")
-    return Opinion(correct, read, gold or gold_too, found_correct, found)
+    return Opinion(correct, read, gold or gold_too, reply_correct=found_correct, found=found)
 
 
 def _is_short(answer: str | None) -> bool:
@@ -81,10 +81,10 @@ def _asked(kind: str, text: str, gold: str) -> tuple[bool, str, str] | None:
     """Whether a text has the reference as its answer, and both as they are read."""
     with pool.budget():
         try:
-            said = pool.query(kind, text, gold)
+            reply = pool.query(kind, text, gold)
         except pool.BudgetSpent:
             return None
-    return tuple(json.loads(unquote(said))) if said.startswith("%") else None
+    return tuple(json.loads(unquote(reply))) if reply.startswith("%") else None
 
 
 def by_math_verify(answer: str, gold: str) -> str | None:

@@ -194,7 +194,7 @@ def _run(run: FrozenRun, samples: Samples, design: Design) -> dict[str, Any]:
     return {
         "name": run.name,
         "agent": run.agent,
-        "batches": run.stated("batches"),
+        "batches": run.setting("batches"),
         "problems": summary.problems,
         "cluster": samples.cluster,
         "units": len(set(samples.units.tolist())),
@@ -239,7 +239,7 @@ def _twins(run: FrozenRun, samples: Samples, design: Design) -> dict[str, Any]:
 def _checked(run: FrozenRun, name: str) -> FrozenRun:
     """A control of a run, if its manifest says that it is one, of its records."""
     control = run.controls[name]
-    check_control(run, name, control)
+    check_control(run.about, control.about, name, of=run.name)
     _check_manifest(control)
     confirms_data(control)
     return control

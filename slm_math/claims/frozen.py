@@ -71,7 +71,7 @@ class FrozenRun:
         """The name of the agent: that of the folder in which the evaluation was written."""
         return folder_of(self.about).name
 
-    def stated(self, name: str) -> Any:
+    def setting(self, name: str) -> Any:
         """What the manifest says besides the identity."""
         return self.about.get("about", {}).get(name)
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slm_math.evaluation import blind, twins
 from slm_math.records.files import differences
-
-if TYPE_CHECKING:
-    from slm_math.claims.frozen import FrozenRun
 
 BLIND, TWINS = "blind", "twins"  # controls that are no arms of a training run
 # by control: in what its identity differs from that of its run, of which one part says what it is
@@ -51,30 +48,31 @@ def control_name(run: str, control: str) -> str:
     return f"{run}, {control}"
 
 
-def check_control(run: FrozenRun, name: str, control: FrozenRun) -> None:
-    """Raises ValueError unless the manifest of a control says that it is this control of this run:
-    with blank images, or of twins; or a control arm of the training run, after as many batches. All
-    else that identifies both evaluations has to be equal.
+def check_control(run: Mapping[str, Any], control: Mapping[str, Any], name: str, of: str) -> None:
+    """Raises ValueError unless the manifest of a control says that it is the control `name` of the
+    run `of`, whose manifest is the first: with blank images, or of twins; or a control arm of the
+    training run, after as many batches. All else that identifies both has to be equal.
     """
+    called = control_name(of, name)
+    about, theirs = run.get("about", {}), control.get("about", {})
     if name in _OWN:
         mark = _OWN[name][0]
-        if control.identity.get(mark) is not True:
-            raise ValueError(f"{control.name}: its manifest does not say identity.{mark}")
+        if control["identity"].get(mark) is not True:
+            raise ValueError(f"{called}: its manifest does not say identity.{mark}")
     else:
-        arm, theirs = control.stated("control"), control.stated("batches")
-        said = arm if isinstance(arm, dict) else {}
-        if said.get("arm") != name or said.get("run") != run.stated("run"):
+        stated = theirs.get("control")
+        arm = stated if isinstance(stated, dict) else {}
+        if arm.get("arm") != name or arm.get("run") != about.get("run"):
             raise ValueError(
-                f"{control.name}: its manifest does not say that it is the control arm {name} of "
-                f"this run (about.control: {arm!r:.80})"
+                f"{called}: its manifest does not say that it is the control arm {name} of this "
+                f"run (about.control: {stated!r:.80})"
             )
-        if theirs != run.stated("batches"):
+        if theirs.get("batches") != about.get("batches"):
             raise ValueError(
-                f"{control.name}: it was evaluated after {theirs!r:.20} batches, and the run after "
-                f"{run.stated('batches')!r:.20}"
+                f"{called}: it was evaluated after {theirs.get('batches')} batches, and the run "
+                f"after {about.get('batches')}"
             )
     own = _OWN.get(name, _ARM)
-    if more := [key for key in differences(run.identity, control.identity) if key not in own]:
-        raise ValueError(
-            f"{control.name}: {', '.join(more)} of its manifest are not those of {run.name}"
-        )
+    changed = differences(run["identity"], control["identity"])
+    if more := [key for key in changed if key not in own]:
+        raise ValueError(f"{called}: {', '.join(more)} of its manifest are not those of {of}")

@@ -84,8 +84,8 @@ class GradedSample(NamedTuple):
         if self.opinion is not None:
             one = self.opinion
             answer_right, reply_right = (
-                "null" if said is None else _in_json(said)
-                for said in (one.correct, one.reply_correct)
+                "null" if right is None else _in_json(right)
+                for right in (one.correct, one.reply_correct)
             )
             opinion = (
                 f', "second_opinion": {answer_right}, "second_opinion_of_reply": {reply_right}, '

@@ -43,11 +43,11 @@ class Disputes:
 
     def add(self, dispute: Dispute) -> bool:
         """Counts a sample, and says whether it is disputed."""
-        if not dispute.opinion.said:
+        if not dispute.opinion.verdicts:
             self.silent += 1
             return False
         self.asked += 1
-        if all(said == dispute.correct for said in dispute.opinion.said):
+        if all(one == dispute.correct for one in dispute.opinion.verdicts):
             return False
         self.accepted += dispute.correct
         self.rejected += not dispute.correct
@@ -85,12 +85,12 @@ def _line(dispute: Dispute) -> str:
     here = "correct" if dispute.correct else f"incorrect ({dispute.reason})"
     opinion = dispute.opinion
     there = [
-        f"{'correct' if said else 'incorrect'} there, which {does} {reading} for {opinion.gold}"
-        for said, does, reading in (
+        f"{'correct' if right else 'incorrect'} there, which {does} {reading} for {opinion.gold}"
+        for right, does, reading in (
             (opinion.correct, "reads", opinion.answer),
             (opinion.reply_correct, "finds in the reply", opinion.found),
         )
-        if said is not None
+        if right is not None
     ]
     answer = dispute.answer or "no answer"
     return f"  {dispute.place}: {answer} for {dispute.gold}: {here} here; {'; '.join(there)}"
