@@ -7,10 +7,15 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+# launchers (torchrun, Slurm) pass on a signal that their process group has got already
+SAME_REQUEST = 1.0  # seconds
+LAUNCHER = "SLM_MATH_LAUNCHER"  # the process that may start ranks, for these
+LINGERS = 10.0  # seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # by exit status, which is that of a shell for a signal; SIGPIPE stands for a closed output
 REASONS = {
@@ -46,7 +51,8 @@ class Stopped(KeyboardInterrupt):
 
 class Stopping:
     """Requests to stop this process. While `finishes` is set (between the first and the last step
-    of an epoch), a request waits in `pending` for the end of a step; a second signal stops at once.
+    of an epoch), a request waits in `pending` for the end of a step; a second one stops at once. A
+    signal within a second of another is the same request.
     """
 
     def __init__(self) -> None:
@@ -54,6 +60,7 @@ class Stopping:
         self.finishes = False
         self.announces = True  # ranks other than the first one are silent
         self._process = os.getpid()
+        self._asked = -SAME_REQUEST  # when the last signal came
 
     def reset(self) -> None:
         self.pending, self.finishes = None, False
@@ -66,7 +73,7 @@ class Stopping:
         """
         if threading.current_thread() is not threading.main_thread():
             return {}
-        self._process = os.getpid()
+        self._process, self._asked = os.getpid(), -SAME_REQUEST
         before = {number: signal.getsignal(number) for number in SIGNALS}
         for number, handler in before.items():
             ignored = signal.SIG_IGN in (handler, (first or {}).get(number))
@@ -79,6 +86,9 @@ class Stopping:
             if number == signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
+            return
+        before, self._asked = self._asked, time.monotonic()
+        if self._asked - before < SAME_REQUEST:
             return
         stop = Stopped(128 + number)
         if not self.finishes or self.pending is not None:
@@ -165,6 +175,25 @@ def stoppable() -> Iterator[None]:
         stopping.reset()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def started_by_launcher() -> bool:
+    """Whether Lightning, in a process of this program, started this one as a further rank. To be
+    called once, at the start, since ranks that this process starts then know it.
+    """
+    started = os.environ.get(LAUNCHER) == str(os.getppid())
+    os.environ[LAUNCHER] = str(os.getpid())
+    return started and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def outlive(parent: int) -> None:
+    """Waits for the end of the first rank, for ten seconds at most: it kills itself, with what it
+    would still save or say, when a rank that it started ends before it with a failure. But it may
+    also wait for this one in a call that no signal interrupts, and then that ends it.
+    """
+    end = time.monotonic() + LINGERS
+    while os.getppid() == parent and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def _reserve_standard_files() -> None:

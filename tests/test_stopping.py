@@ -1,12 +1,14 @@
 """A run that is asked to stop finishes its step, saves, says so, and has a shell's exit status."""
 
 import csv
+import itertools
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -98,10 +100,21 @@ def test_step_that_was_finished_is_logged_and_summed_up(
     assert f"next: slm-math report {tmp_path}" in out.splitlines()
 
 
-def test_second_signal_stops_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_second_signal_stops_at_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count(step=2)
+    monkeypatch.setattr("slm_math.stopping.time", SimpleNamespace(monotonic=lambda: next(seconds)))
     with pytest.raises(SystemExit):
         fit(tmp_path, signal.SIGTERM, times=2)
     assert "after step 2: no checkpoint was written yet" in capfd.readouterr().err
+
+
+def test_signal_that_a_launcher_passes_on_is_the_same_request(tmp_path: Path) -> None:
+    """The process group gets it, and torchrun or Slurm sends it again."""
+    with pytest.raises(SystemExit):
+        fit(tmp_path, signal.SIGTERM, times=2)
+    assert saved_step(tmp_path) == 3
 
 
 @pytest.mark.parametrize("number", ASKS)
