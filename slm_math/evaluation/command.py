@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from slm_math.agents import Agent
 from slm_math.data.base import Source, Split
-from slm_math.engines.base import Engine
+from slm_math.engines.base import Engine, sampled_by
 from slm_math.engines.settings import Inference
 from slm_math.evaluation.preparing import add_local, check_serving, chosen_problems
 from slm_math.ranges import as_share, check_whole
@@ -150,7 +151,9 @@ def evaluate(
                     Plan(agent, own_tasks, samples, seed),
                     Executors(serving, inference.by_role(), sandbox, inference.deterministic),
                     Output(Path(out) / name, identity, about=about),
-                    progress=live.progress(name, len(own_tasks) * samples, sampled_by(serving)),
+                    progress=live.progress(
+                        name, len(own_tasks) * samples, partial(sampled_by, serving.values())
+                    ),
                 ).summary
     except KeyboardInterrupt:
         started = [name for name, *_ in runs if (Path(out) / name / "records.jsonl").is_file()]
@@ -171,18 +174,6 @@ def evaluate(
     nothing_tried = all(summary.metrics["skipped"] == summary.n for summary in summaries)
     if nothing_tried or any(summary.errors for summary in summaries):
         sys.exit(1)
-
-
-def sampled_by(engines: Mapping[str, Engine]) -> Callable[[], int | None]:
-    """Counts the tokens that engines have sampled; None if one of them does not say."""
-    distinct = list({id(engine): engine for engine in engines.values()}.values())
-
-    def count() -> int | None:
-        counts = [engine.usage().get("tokens") for engine in distinct]
-        known = [each for each in counts if each is not None]
-        return sum(known) if len(known) == len(counts) else None
-
-    return count
 
 
 def _print_results(

@@ -15,7 +15,7 @@ from slm_math.evaluation.blind import control_lines
 from slm_math.evaluation.clusters import clustered, units_lines
 from slm_math.evaluation.controls import arm_lines
 from slm_math.evaluation.costs_table import costs_table
-from slm_math.evaluation.plain import cell, path_lines, plain, print_line
+from slm_math.evaluation.plain import as_name, cell, path_lines, plain, print_line
 from slm_math.evaluation.runs import check_grader, named_folders, read_finished
 from slm_math.evaluation.table import calibration_lines, verdicts_table, warning_lines
 from slm_math.evaluation.twins import gap_lines
@@ -120,7 +120,7 @@ def _results(
             shown = (column[name].shown() if name in column else "-" for column in some.values())
             below = width < 26  # an interval with its n is longer
             cells = (each.replace(", n = ", "\nn = ") if below else each for each in shown)
-            table.add_row(cell(name, 200), *cells)
+            table.add_row(as_name(name), *cells)
         console.print(table)
     every = {
         f"{folder.rstrip('/')}/{name}": summary

@@ -149,6 +149,7 @@ class RolloutModule(PolicyModule):
     def roll_out(self, tasks: Sequence[Task], key: Key) -> list[Group]:
         """P problems -> P groups of G finished workflows with their rewards."""
         with closing(self.begin_sampling(tasks, key)) as sampling:
+            self.progress("rollouts", 0, len(sampling.jobs))
             while sampling.under_way:
                 sampling.advance()
             return sampling.scored_groups()

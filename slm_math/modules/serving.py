@@ -13,7 +13,7 @@ import lightning as L
 import torch
 
 from slm_math.engines import vllm_setup
-from slm_math.engines.base import Engine, Request, Weights
+from slm_math.engines.base import Engine, Request, Weights, sampled_by
 from slm_math.engines.settings import Inference, choose_engine, vllm_slots
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.engines.vllm import VLLMEngine
@@ -126,6 +126,10 @@ class Serving:
         elif self._sent != module.global_step:
             self._send(self._engines[""])
         return {role: self._engines[part] for role, part in parts.items()}
+
+    def sampled(self) -> int | None:
+        """The tokens that the engines have sampled so far; None if one of them does not say."""
+        return sampled_by(self._engines.values())
 
     @property
     def roles(self) -> list[str]:

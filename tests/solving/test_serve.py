@@ -6,6 +6,7 @@ import base64
 import http.client
 import io
 import json
+import socket
 import threading
 from typing import Any
 from urllib.parse import urlsplit
@@ -203,6 +204,24 @@ def test_without_a_key_other_machines_and_web_pages_are_kept_out() -> None:
     with serving(ONE, Replay([FOUR])) as server:
         headers = {"Origin": "http://evil.example"}
         assert raw(server.url, b"{}", headers)[0] == 403
+        for host in ("evil.example", "127.0.0.1.evil.example:80"):
+            assert raw(server.url, b"{}", {"Host": host})[0] == 403
+        for host in ("localhost:9", "[::1]"):
+            assert raw(server.url, b"{}", {"Host": host})[0] == 404  # it names no model
+    with serving(ONE, Replay([FOUR]), key="secret") as server:
+        headers = {"Host": "evil.example", "Authorization": "Bearer secret"}
+        assert raw(server.url, b"{}", headers)[0] == 404
+
+
+def test_a_body_that_is_too_long_is_refused_before_it_comes() -> None:
+    with serving(ONE, Replay([FOUR]), body_mb=1) as server:
+        where = urlsplit(server.url)
+        with socket.create_connection((where.hostname, where.port), timeout=50) as client:
+            head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+            client.sendall(f"{head}{10**12}\r\n\r\n".encode())
+            response = http.client.HTTPResponse(client)  # sooner than its time for a body ends
+            response.begin()
+            assert response.status == 413
 
 
 def raw(url: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
