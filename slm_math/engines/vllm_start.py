@@ -71,16 +71,10 @@ def cpu_options(config: Any, slots: int, context: int, bytes_per_number: int) ->
 def start(arguments: Mapping[str, Any], receives_weights: bool) -> Any:
     """Starts vLLM's engine; `receives_weights`: whether its weights will be updated.
 
-    Where several ranks train, all of them must start one at the same time, since each makes its
-    groups within theirs. Raises ValueError there for an engine that is not the policy's, which a
-    rank might never need.
+    Where several processes train, all of them must start one at the same time, since vLLM makes its
+    groups of processes within theirs.
     """
     ranks = _ranks()
-    if ranks > 1 and not receives_weights:
-        raise ValueError(
-            f"where {ranks} processes train, vLLM in these serves the trained policy only: start "
-            "other models with scripts/serve_vllm.sh and use VLLMServers"
-        )
     with _state_restored(), _launched(ranks):
         vllm_setup.import_vllm()
         from vllm import EngineArgs  # type: ignore[attr-defined]

@@ -281,8 +281,8 @@ CHOICES = [
     ("auto", False, True, True, 2, "transformers"),
     ("vllm", False, True, True, 1, "vllm"),
     ("vllm", False, True, False, 1, "vllm"),
-    ("vllm", False, False, True, 1, ValueError("0.31.0")),
-    ("vllm", False, True, True, 2, ValueError("vllm serve")),
+    ("vllm", False, False, True, 1, ValueError("0.30.0")),
+    ("vllm", False, True, True, 2, "vllm"),
 ]
 
 

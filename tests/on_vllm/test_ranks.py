@@ -69,7 +69,8 @@ def test_two_ranks_equal_one(how: str, lora: bool, tmp_path: Path) -> None:
         for name, value in one[step]["weights"].items():
             torch.testing.assert_close(pair[step]["weights"][name], value, atol=1e-6, rtol=0)
     moved = [
-        (one["2"]["weights"][name] - value).abs().max() for name, value in one["1"]["weights"].items()
+        (one["2"]["weights"][name] - value).abs().max()
+        for name, value in one["1"]["weights"].items()
     ]
     assert max(moved) > 1e-3
 
