@@ -263,7 +263,7 @@ class Serving:
 
     @property
     def _sends(self) -> bool:
-        """Whether this rank sends weights: every one to vLLM in its process, the first to servers."""
+        """Whether this rank sends weights: each to its own vLLM, the first one to servers."""
         return self.kind == "vllm" or self.module.trainer.is_global_zero
 
     def _send(self, engine: Engine) -> None:
