@@ -1,4 +1,4 @@
-# slm-math in a container: CPUs, or NVIDIA GPUs. Neither stage has been built yet; see docs/install.md.
+# slm-math in a container: CPUs, or NVIDIA GPUs. The stage for GPUs has not been built yet; see docs/install.md.
 #
 #   docker build --target cpu -t slm-math:cpu .
 #   docker run --rm -it -v "$PWD:/work" slm-math:cpu slm-math doctor

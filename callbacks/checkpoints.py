@@ -122,7 +122,7 @@ class Checkpoints(ModelCheckpoint):
         if mine is None and status:
             mine = Stopped(status)
         if mine is not None and not trainer.is_global_zero:
-            mine.status = 0  # the first rank tells; the failure of one that it started kills it
+            mine.status = 0  # however long the first rank takes to end: see `outlive`
         return mine, bool(requeues), bool(saves)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -36,7 +36,7 @@ import torch  # noqa: E402
 from lightning.pytorch.callbacks import Checkpoint  # noqa: E402
 
 from slm_math.cli import run  # noqa: E402
-from slm_math.report.rewards import reward_curve  # noqa: E402
+from slm_math.report.rewards import training_curves  # noqa: E402
 
 EPOCHS, BATCHES = 2, 3
 COMMON = [
@@ -183,18 +183,18 @@ def result(folder: Path, kind: str) -> dict[str, Any]:
     if log.exists():
         rows = map(json.loads, log.read_text().splitlines())
         rollouts = [(r["epoch"], r["batch"], r["step"], r["id"], r["completion"]) for r in rows]
-    curves = reward_curve(folder)[0]
+    curves = training_curves(folder)[0]
     return {
         "weights": saved["state_dict"],
         "updates": saved["global_step"],
         "rollouts": rollouts,
-        "rewards": [curve.points for curve in curves],
+        "curves": [(curve.metric, curve.points) for curve in curves],
         "steps": _steps(folder),
     }
 
 
 def differences(one: dict[str, Any], other: dict[str, Any], way: str) -> list[str]:
-    names = ["updates", "rollouts", "rewards"]
+    names = ["updates", "rollouts", "curves"]
     # a step that was not saved, or the end of an epoch, is done again
     if way != "KILL inside":
         names.append("steps")

@@ -24,7 +24,7 @@ from slm_math.command_table import (
     example,
     usage,
 )
-from slm_math.stopping import Stopped, say, stoppable
+from slm_math.stopping import Stopped, outlive, say, started_by_launcher, stoppable
 
 # packages of the extra `train`, which `grade` does not need
 TRAIN = frozenset(
@@ -32,9 +32,16 @@ TRAIN = frozenset(
     pyarrow numpy jinja2 latex2mathml matplotlib pygments""".split()  # noqa: SIM905
 )
 
+# what is said of a command that was stopped: training tells itself what it saved, once it has begun
+HOW_TO_RESUME = {
+    "fit": " A checkpoint that is there is resumed with --ckpt_path last_if_any.",
+    **dict.fromkeys(
+        ("eval", "generate-cot", "grade", "build-data", "download"),
+        " Results so far are saved; run the same command to resume.",
+    ),
+}
+
 # errors of libraries, and of modules that are not imported here, whose message is enough for a user
-# commands that go on where they were stopped
-RESUMED = frozenset((*TRAINING, "eval", "generate-cot", "grade", "build-data", "download"))
 USER_ERRORS = {
     "MisconfigurationException",
     "SandboxError",
@@ -54,15 +61,17 @@ def run(arguments: list[str] | None = None) -> None:
     SLM_MATH_TRACEBACK=1 they come with a traceback. Signals and a closed output stop a command, and
     their exit statuses are those of a shell.
     """
+    parent = os.getppid() if started_by_launcher() else None
     try:
         with stoppable():
             _run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt as error:
         stop = Stopped.of(error)
-        if not stop.reported:
-            command = (sys.argv[1:] if arguments is None else arguments)[:1]
-            kept = " Results so far are saved; run the same command to resume."
-            say(f"{stop.how}.{kept if set(command) & RESUMED else ''}")
+        if parent is not None and stop.status:  # the first rank says what there is to say
+            outlive(parent)
+        elif parent is None and not stop.reported:
+            command = next(iter(sys.argv[1:] if arguments is None else arguments), "")
+            say(f"{stop.how}.{HOW_TO_RESUME.get(command, '')}")
         sys.exit(stop.status)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 # launchers (torchrun, Slurm) pass on a signal that their process group has got already
 SAME_REQUEST = 1.0  # seconds
+LAUNCHER = "SLM_MATH_LAUNCHER"  # the process that may start ranks, for these
+LINGERS = 10.0  # seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # by exit status, which is that of a shell for a signal; SIGPIPE stands for a closed output
 REASONS = {
@@ -173,6 +175,25 @@ def stoppable() -> Iterator[None]:
         stopping.reset()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def started_by_launcher() -> bool:
+    """Whether Lightning, in a process of this program, started this one as a further rank. To be
+    called once, at the start, since ranks that this process starts then know it.
+    """
+    started = os.environ.get(LAUNCHER) == str(os.getppid())
+    os.environ[LAUNCHER] = str(os.getpid())
+    return started and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def outlive(parent: int) -> None:
+    """Waits for the end of the first rank, for ten seconds at most: it kills itself, with what it
+    would still save or say, when a rank that it started ends before it with a failure. But it may
+    also wait for this one in a call that no signal interrupts, and then that ends it.
+    """
+    end = time.monotonic() + LINGERS
+    while os.getppid() == parent and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def _reserve_standard_files() -> None:

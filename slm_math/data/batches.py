@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 import lightning as L
 
 from slm_math.data.base import Source, Split, read_tasks
-from slm_math.data.plans import Plan, weighted_draws
+from slm_math.data.plans import Plan, dealt, weighted_draws
 from slm_math.data.selection import Selected
 from slm_math.data.shares import Part, parts_of, shares_line
 from slm_math.data.tags import filled, variances
@@ -40,7 +40,7 @@ class Batches(Generic[T]):
         seed: of the order.
         shuffle: use a new order in every epoch.
         length: the length of an item. Items of similar length then share a batch (within windows of
-            16 batches), which reduces padding.
+            16 batches), which reduces padding, and ranks get shares of about the same length.
         rank: the rank of this process.
         ranks: the number of processes.
         repeat: every epoch has the first so many batches of the first one, again and again.
@@ -116,7 +116,10 @@ class Batches(Generic[T]):
             self._plan = self.epoch, self.plan()
         indices = self._plan[1][self.position]
         self.position += 1
-        return ItemBatch([self.items[i] for i in indices[self.rank :: self.ranks]])
+        own = indices[self.rank :: self.ranks]
+        if self._length_of is not None and self.ranks > 1:
+            own = dealt(indices, self.ranks, self._length_of)[self.rank]
+        return ItemBatch([self.items[i] for i in own])
 
     def peek(self) -> ItemBatch[T]:
         """What `draw` will return; the position stays."""

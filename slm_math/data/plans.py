@@ -52,6 +52,19 @@ class Plan(Sequence[list[int]]):
         return self._order[start : start + self._size]
 
 
+def dealt(indices: Sequence[int], ranks: int, length: Callable[[int], int]) -> list[list[int]]:
+    """A batch's item indices for each rank, so that all ranks have about equally much: the longest
+    first, each to the rank that has the least.
+    """
+    given: list[list[int]] = [[] for _ in range(ranks)]
+    totals = [0] * ranks
+    for index in sorted(indices, key=length, reverse=True):
+        least = min(range(ranks), key=lambda rank: (totals[rank], len(given[rank])))
+        given[least].append(index)
+        totals[least] += length(index)
+    return given
+
+
 def weighted_draws(
     weights: Sequence[float], count: int, apart: int, draw: random.Random
 ) -> list[int]:

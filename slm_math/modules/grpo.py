@@ -36,7 +36,6 @@ from slm_math.rewards import Correct, Reward, part_names
 from slm_math.rollout.groups import Group
 from slm_math.rollout.rows import training_rows
 from slm_math.rollout.signals import (
-    Prepared,
     Signals,
     ages,
     charge,
@@ -46,10 +45,10 @@ from slm_math.rollout.signals import (
     rollout_advantages,
     token_advantages,
     token_betas,
-    training_batches,
     training_records,
     untaught,
 )
+from slm_math.rollout.updates import Prepared, training_batches
 from slm_math.rollout.weights import (
     averaged_groups,
     loss_totals,
@@ -257,6 +256,7 @@ class GRPOModule(TaughtModule):
             tokens=self.tokens_per_batch,
             device=self.device,
             reading=self.loaded.reading,
+            exchanges=self.objective.kind != "bnpo",  # which averages over micro-batches
         )
         metrics, norm = StepMetrics(), None
         if self.ahead:

@@ -21,6 +21,7 @@ from slm_math.policy.packing import Packed, Sequences, pack
 from slm_math.policy.prefixes import SHORTEST
 from slm_math.policy.sight import Sight
 from slm_math.policy.transfer import Ahead, put
+from slm_math.types import Image
 
 PADDING = 0.1  # of the positions of a micro-batch, at most
 FEW = 1024  # positions; a micro-batch this small may have more padding
@@ -230,12 +231,11 @@ def _packed_batches(
     families: dict[Any, list[int]] = {}
     widths = {n: rows[n].width(reading.sight) for n in chosen}
     for n in sorted(chosen, key=lambda n: -widths[n]):
-        families.setdefault((rows[n].images, _context(rows[n])), []).append(n)
+        families.setdefault(beginning(rows[n]), []).append(n)
     batches: list[list[int]] = []
     used = 0
-    for (_, context), family in families.items():
-        shared = _width_of(context, rows[family[0]], reading.sight)
-        shared = shared if len(context) >= SHORTEST else 0
+    for family in families.values():
+        shared = shared_width(rows[family[0]], reading)
         for place, n in enumerate(family):
             new = widths[n] - (shared if place else 0)
             if batches and used + new <= tokens:
@@ -247,13 +247,19 @@ def _packed_batches(
     return batches
 
 
-def _context(row: Row) -> tuple[int, ...]:
-    """What a row begins with before its first loss token."""
-    return row.ids[: row.loss_positions[0]] if len(row.loss_positions) else row.ids
+def beginning(row: Row) -> tuple[tuple[Image, ...], tuple[int, ...]]:
+    """What packed rows have in common that are read together: images, and the ids before the first
+    loss token.
+    """
+    return row.images, row.ids[: row.loss_positions[0]] if len(row.loss_positions) else row.ids
 
 
-def _width_of(context: Sequence[int], row: Row, sight: Sight | None) -> int:
-    """The positions of a row's context."""
+def shared_width(row: Row, reading: Reading) -> int:
+    """How many positions of a row's `beginning` are read once for all rows that have it."""
+    _, context = beginning(row)
+    if not reading.packs or len(context) < SHORTEST:
+        return 0
+    sight = reading.sight
     if sight is None or not row.images:
         return len(context)
     return len(context) + sight.extent(row.images[: context.count(sight.placeholder_id)]).extra

@@ -1,5 +1,4 @@
-"""Signals: the values that an update needs for each loss token, in addition to the rows; and the
-micro-batches that carry both.
+"""Signals: the values that an update needs for each loss token, in addition to the rows.
 
 Axes: N rows, M loss tokens of all rows: row by row, in the order of their positions.
 """
@@ -20,19 +19,9 @@ from torch import Tensor
 from slm_math.data.rows import Row
 from slm_math.losses.advantages import Advantage, advantages, part_advantages
 from slm_math.losses.objective import Objective
-from slm_math.policy.batches import (
-    PLAIN,
-    Batch,
-    Reading,
-    collate,
-    joined,
-    micro_batches,
-    token_counts,
-    token_indices,
-)
+from slm_math.policy.batches import joined, token_counts
 from slm_math.policy.ranks import gather_over_ranks, rank
 from slm_math.policy.teacher import TeacherScores
-from slm_math.policy.transfer import Ahead, put
 from slm_math.records.record import Record, record
 from slm_math.rewards.credits import turn_factors
 from slm_math.rollout.groups import Rollout, SampledGroups
@@ -70,15 +59,28 @@ class Signals:
         """The signals on a device."""
         return self._each(lambda values: values.to(device))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Signals]) -> Signals:
+        """The signals of several lists of rows, one after the other; each has what the first
+        has.
+        """
+        tensors = {
+            name: torch.cat([getattr(part, name) for part in parts])
+            for name, values in vars(parts[0]).items()
+            if isinstance(values, Tensor)
+        }
+        if parts[0].teacher is None:
+            return cls(**tensors)
+        ends = np.cumsum([len(part.weights) for part in parts]).tolist()
+        places = (torch.arange(end - len(p.weights), end) for end, p in zip(ends, parts))
+        teachers = [(place, p.teacher) for place, p in zip(places, parts) if p.teacher is not None]
+        return cls(**tensors, teacher=TeacherScores.joined(ends[-1], teachers))
+
     def _each(self, make: Callable[[Any], Any]) -> Signals:
         return replace(
             self,
             **{name: make(values) for name, values in vars(self).items() if values is not None},
         )
-
-
-# micro-batches with their signals
-Prepared: TypeAlias = Ahead[tuple[Batch, Signals]] | list[tuple[Batch, Signals]]
 
 
 def any_by_row(rows: Sequence[Row], values: Tensor) -> list[bool]:
@@ -271,59 +273,6 @@ def untaught(rows: Sequence[Row], teacher: Tensor, roles: Collection[str]) -> di
     scored = any_by_row(rows, ~teacher.isnan())
     own = [scored[n] for n, row in enumerate(rows) if row.role in roles]
     return {"teacher_rows": float(len(own)), "untaught_rows": float(own.count(False))}
-
-
-def update_chunks(
-    rows: Sequence[Row],
-    advantages: Tensor,
-    there: Sequence[bool],
-    needs_all_rows: bool,
-    tokens: int,
-    reading: Reading = PLAIN,
-) -> list[list[int]]:
-    """The micro-batches of an update as indices into rows.
-
-    Args:
-        rows: (N,) all rows of the step.
-        advantages: (M,).
-        there: (N,) whether a row counts at all.
-        needs_all_rows: whether rows whose advantages are all 0 matter beyond their share of the
-            averages.
-        tokens: positions of a micro-batch, padding included.
-        reading: how the policy reads rows.
-    """
-    live = any_by_row(rows, advantages)
-    needed = [n for n in range(len(rows)) if there[n] and (live[n] or needs_all_rows)]
-    chunks = micro_batches([rows[n] for n in needed], tokens, reading)
-    return [[needed[place] for place in chunk] for chunk in chunks]
-
-
-def training_batches(
-    rows: Sequence[Row],
-    signals: Signals,
-    needs_all_rows: bool,
-    tokens: int,
-    device: torch.device,
-    reading: Reading = PLAIN,
-) -> Prepared:
-    """The micro-batches of an update on `device`, each with its signals (see `update_chunks`), made
-    as they are needed.
-    """
-    there = any_by_row(rows, signals.weights)
-    chunks = update_chunks(
-        rows,
-        signals.advantages,
-        there=there,
-        needs_all_rows=needs_all_rows,
-        tokens=tokens,
-        reading=reading,
-    )
-
-    def made(chunk: Sequence[int]) -> tuple[Batch, Signals]:
-        batch = collate([rows[n] for n in chunk], device, reading)
-        return batch, signals.select(put(token_indices(rows, chunk), device))
-
-    return Ahead(made, chunks, device)
 
 
 def training_records(sampled: SampledGroups, advantages: Mapping[str, Tensor]) -> list[Record]:
