@@ -111,6 +111,7 @@ class RolloutModule(PolicyModule):
         checks.without_dropout(self.model)
 
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         if self.ahead:
             self.source = GroupsAhead(self.begin_sampling, self.upcoming)
             return
