@@ -14,7 +14,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from slm_math.evaluation.clusters import clustered_runs
+from slm_math.evaluation.clusters import clustered_runs, units_lines
 from slm_math.evaluation.compare import (
     Comparison,
     adjusted,
@@ -67,8 +67,9 @@ def compare_runs(
         over: with "seeds", whether a method is better and not only these weights: the first half
             of the folders are runs of the baseline with different seeds, the second half those of
             the method, in the same order. Prints intervals whose level is the seed.
-        cluster: a tag of the problems, such as template, or images: problems with the same value,
-            or with the same images, are one unit of intervals and tests.
+        cluster: a tag of the problems, or images: problems with the same value, or with the same
+            images, are one unit of intervals and tests. By default the instances of a template
+            are (tag template), where there are such; "problem" takes each as one.
         filter: of files of lm-eval, the filter whose rows count (strict-match): what it left of the
             replies is graded.
     """
@@ -94,7 +95,7 @@ def _compare_runs(
         show_seeds(groups, out, console)
         return
     by_agent = {
-        agent: compare({name: one.samples for name, one in group.items()}, cluster or "problem")
+        agent: compare({name: one.samples for name, one in group.items()})
         for agent, group in groups.items()
     }
     every = iter(adjusted([one for comparisons in by_agent.values() for one in comparisons]))
@@ -104,7 +105,8 @@ def _compare_runs(
         console.print(comparison_table(agent, comparisons))
         if balanced[agent]:
             console.print(balanced_table(agent, balanced[agent]))
-        for note in (*notes[agent], *identity_notes(groups[agent])):
+        baseline = next(iter(groups[agent].values())).samples
+        for note in (*notes[agent], *units_lines(baseline), *identity_notes(groups[agent])):
             print_line(console, plain(note, 2000))
         for comparison in comparisons:
             print_line(console, detectable_line(comparison))
@@ -123,7 +125,11 @@ def _compare_runs(
         told = [
             note
             for agent, group in groups.items()
-            for note in (*notes[agent], *identity_notes(group))
+            for note in (
+                *notes[agent],
+                *units_lines(next(iter(group.values())).samples),
+                *identity_notes(group),
+            )
         ]
         write_json(Path(out), {"comparisons": data, "notes": told, "not_compared": left_out})
         print_line(console, f"written to {out}")

@@ -86,6 +86,8 @@ def _folder_of(name: str, room: Path, console: Console, filter: str | None) -> P
     try:
         tallies = record_file(path, folder, Fields(filter=filter))
     except ValueError as error:
+        if "--" not in str(error):  # no option would help
+            raise
         raise ValueError(
             f"{error} (with `slm-math grade {name} --records FOLDER`, which takes these options; "
             "then name the folder)"

@@ -23,7 +23,7 @@ from slm_math.metrics.arrays import (
     ragged,
     totals,
 )
-from slm_math.metrics.facts import Facts, Judgment, facts, judgments, solved_problem
+from slm_math.metrics.facts import TEMPLATE, Facts, Judgment, facts, judgments, unit_of
 from slm_math.metrics.programs import Program, program
 from slm_math.metrics.selection import selection
 from slm_math.records.names import Names
@@ -59,8 +59,8 @@ class Samples:
         records: all records, of which `rows` says where those of these samples are.
         tables: what numbers stand for.
         kinds, problems, answers: numbers in these tables; of answers, 0 is none.
-        units: the solved problem, which is the unit of independent observations: the number of the
-            problem, or of `tables.units`.
+        units: of independent observations: the number of the problem, or of `tables.units` (see
+            `unit_of`).
         seconds: of the sample.
         turns: role (twice its number, and 1 if it ended by itself) and tokens.
         runs: number of the program, and seconds.
@@ -68,6 +68,7 @@ class Samples:
         errors: the number of the error of each broken or skipped sample.
         tags: by tag, 1 more than the number of its value; 0 without one.
         rewards: by role and part ("" is the whole reward), NaN where it was not scored.
+        cluster: the tag whose values are the units (or "images"); None if problems are.
     """
 
     records: Sequence[Record]
@@ -84,6 +85,7 @@ class Samples:
     errors: Ragged
     tags: Mapping[str, np.ndarray]
     rewards: Mapping[tuple[str, str], np.ndarray]
+    cluster: str | None = None
 
     @classmethod
     def of(cls, records: Samples | Iterable[Record]) -> Samples:
@@ -170,7 +172,7 @@ class Samples:
         return Counter({self.tables.errors[one]: n for one, n in zip(numbers, counts)})
 
     def unit_name(self, unit: int) -> str:
-        """The name of a unit: the id of a problem, or that of the one that drafts solve."""
+        """The name of a unit: the id of a problem, or that of `unit_of`."""
         tables = self.tables
         return tables.units[unit ^ _OWN_UNIT] if unit & _OWN_UNIT else tables.problems[unit]
 
@@ -220,7 +222,13 @@ class _Builder:
             errors=ragged(*self.errors),
             tags={tag: one.column() for tag, one in self.tags.items()},
             rewards={name: as_column(one) for name, one in self.rewards.items()},
+            cluster=self._cluster(),
         )
+
+    def _cluster(self) -> str | None:
+        """The tag of the templates, if any of them has several instances."""
+        templates = TEMPLATE in self.tags and len(self.tables.units) < len(self.tables.problems)
+        return TEMPLATE if templates else None
 
     def _add(self, record: Record, row: int) -> None:
         tables, own = self.tables, facts(record)
@@ -230,8 +238,8 @@ class _Builder:
         self.kinds.append(kind)
         problem = tables.problems.number(record.id)
         unit = problem
-        if record.answer_type == "verdict":
-            unit = _OWN_UNIT | tables.units.number(solved_problem(record))
+        if (own_unit := unit_of(record)) is not None:
+            unit = _OWN_UNIT | tables.units.number(own_unit)
         if self.units or unit != problem:
             self.units.extend(self.problems[len(self.units) :])
             self.units.append(unit)

@@ -12,6 +12,7 @@ from slm_math.records.record import GRADED, Record
 from slm_math.records.seeing import Seen, seen
 
 FORMAL = ("box", "tag")  # forms of stating an answer that prompts ask for
+TEMPLATE = "template"  # the tag of problems that are instances of one
 SIDES = ("true_positive_rate", "true_negative_rate")  # of right and of wrong drafts
 
 _NO_CANDIDATES = Selection()
@@ -150,6 +151,16 @@ def judgments(record: Record) -> list[Judgment]:
     return [
         Judgment(note.role, note.text or "", bool(draft.correct)) for draft, note in reviewed(notes)
     ]
+
+
+def unit_of(record: Record) -> str | None:
+    """The unit of independent observations that a record belongs to, if that is not its problem: of
+    drafts the problem that they solve, of the instances of a template the template.
+    """
+    if record.answer_type == "verdict":
+        return solved_problem(record)
+    template = record.tags.get(TEMPLATE)
+    return None if template is None else f"{TEMPLATE} {template}"
 
 
 def solved_problem(record: Record) -> str:
