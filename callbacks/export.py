@@ -90,6 +90,7 @@ class ExportHF(L.Callback):
                 merged=layout_of(module.policy, loaded)["merge"],
                 quantized=module.policy.quantize != "none",
             )
+            print(f"{folder}: a fresh process loads it and compares it with the policy", flush=True)
             certificate = certified(folder, certificate)
             said = summary(certificate)
         except Exception as error:

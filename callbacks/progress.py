@@ -4,18 +4,22 @@ now and then.
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
 
+from slm_math.callbacks.background import Background
+from slm_math.evaluation.live import WATCHED_EVERY, Decoded
 from slm_math.modules.base import PolicyModule
 from slm_math.ranges import check_number, check_whole
 
 
-class Progress(RichProgressBar):
-    """Lightning's rich bar plus a row for rollouts, evaluations and updates under way.
+class Progress(RichProgressBar, Background):
+    """Lightning's rich bar plus a row for rollouts, evaluations and updates under way; that of
+    rollouts has the tokens per second, also before the first of them ends.
 
     Args:
         refresh_rate: screen updates per second.
@@ -30,15 +34,51 @@ class Progress(RichProgressBar):
         self.line_seconds = line_seconds
         self._phase: Any = None
         self._name = ""
+        self._rate = ""  # of the rollouts under way
+        self._showing = threading.Lock()
         self._last_line = self._last_step = time.monotonic()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         if isinstance(pl_module, PolicyModule) and trainer.is_global_zero:
             pl_module.on_progress = self.show_progress
+            Background.setup(self, trainer, pl_module, stage)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        Background.teardown(self, trainer, pl_module, stage)
+        super().teardown(trainer, pl_module, stage)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        Background.on_exception(self, trainer, pl_module, exception)
+        super().on_exception(trainer, pl_module, exception)
+
+    def look(self, trainer: L.Trainer, module: Any, watched: int, stop: threading.Event) -> None:
+        """Shows how fast engines sample, between rollouts that end."""
+        decoded: Decoded | None = None
+        while not stop.wait(WATCHED_EVERY):
+            place = phase, done, total = module.phase
+            shown = self.progress is not None and self.progress.console.is_terminal
+            if shown and not self._progress_stopped:
+                self.refresh()  # Lightning does so at the end of a batch only
+            if phase != "rollouts" or done >= total:
+                decoded, self._rate = None, ""
+                continue
+            decoded = decoded or Decoded(phase, total, module.serving.sampled)
+            rate = decoded.look()
+            with self._showing:
+                if rate and module.phase == place and not stop.is_set():
+                    self._rate = f", {rate:.0f} tokens/s"
+                    self._show(*place)
 
     def show_progress(self, phase: str, done: int, total: int) -> None:
         """Shows that `done` of `total` things of a phase are over."""
+        with self._showing:
+            self._show(phase, done, total)
+
+    def _show(self, phase: str, done: int, total: int) -> None:
+        phase += self._rate if phase == "rollouts" else ""
         if self.progress is None or self._progress_stopped or not self.progress.console.is_terminal:
             if time.monotonic() - self._last_line >= self.line_seconds:
                 self._line(f"{phase}: {done} of {total}")

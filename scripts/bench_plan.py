@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare what `slm-math plan` predicts with the peak memory of the run: five configs on the CPU.
+"""Compare what `slm-math plan` predicts with the peak memory of the run: seven configs on the CPU.
 
     python scripts/bench_plan.py [--steps 3] [--only lora] [--out FILE.json]
 
@@ -30,6 +30,7 @@ BUDGET = "--model.tokens_per_batch=2048"
 GROUPS = ["--model.group_size=16", "--model.inference.sampling.max_new_tokens=64"]
 # random weights are never right: without differences between rewards nothing would be trained
 DENSE = "--model.rewards=[benching.Dense]"
+TWO = ["--model.tokens_per_batch=2048", "--trainer.devices=2", "--trainer.accelerator=cpu"]
 TINY = "--data.source=Arithmetic"
 # name -> (the shape of its model, if it is not that of the config; its options)
 CONFIGS: dict[str, tuple[dict[str, int] | None, list[str]]] = {
@@ -45,6 +46,14 @@ CONFIGS: dict[str, tuple[dict[str, int] | None, list[str]]] = {
     "sft/full, vocabulary of 151,936": (
         {"hidden": 128, "layers": 4, "ffn": 600, "vocabulary": 151936},
         ["--config=sft/full", TINY, "--data.batch_size=64", *ALONE],
+    ),
+    "sft/full, two ranks, moments shared out": (
+        {"hidden": 512, "layers": 8, "ffn": 1536, "vocabulary": 8192},
+        ["--config=sft/full", "--config=sharded", TINY, "--data.batch_size=64", *ALONE, *TWO],
+    ),
+    "sft/full, two ranks, fsdp2": (
+        {"hidden": 512, "layers": 8, "ffn": 1536, "vocabulary": 8192},
+        ["--config=sft/full", "--config=fsdp2", TINY, "--data.batch_size=64", *ALONE, *TWO],
     ),
     "grpo/solver, all weights, KL, groups of 16": (
         {"hidden": 256, "layers": 6, "ffn": 1024, "vocabulary": 4096},

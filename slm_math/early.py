@@ -77,8 +77,8 @@ class _Check:
         if any(part in _SKIPPED for part in setting.path) or not first:
             return
         if first in _SECTIONS:
-            self._inside(Setting(tuple(rest), setting.value, setting.may_be_short), (first,))
-        elif self.sections is not None and not self._is_known(first, self.sections, setting):
+            self._inside(Setting(tuple(rest), setting.value), (first,))
+        elif self.sections is not None and first not in self.sections:
             raise self._no_option(".".join(setting.path))
 
     def _inside(self, setting: Setting, at: tuple[str, ...]) -> None:
@@ -96,12 +96,12 @@ class _Check:
     def _of_trainer(self, setting: Setting) -> None:
         inner: dict[str, Setting] = {}
         if setting.path:
-            step = Setting(setting.path[1:], setting.value, setting.may_be_short)
+            step = Setting(setting.path[1:], setting.value)
             inner = {setting.path[0]: step}
         elif isinstance(setting.value, dict):
             inner = {str(key).removesuffix("+"): Setting((), v) for key, v in setting.value.items()}
         for name, step in inner.items():
-            if self.trainer is not None and not self._is_known(name, self.trainer, setting):
+            if self.trainer is not None and name not in self.trainer:
                 raise self._no_option(f"trainer.{name}")
             if name == "callbacks":
                 slot = Slot(each="list", only_classes=True)
@@ -112,7 +112,7 @@ class _Check:
         path, value = setting.path, setting.value
         if path and slot.each == "dict":
             inner = Slot(slot.classes, only_classes=slot.only_classes)
-            self._slot(Setting(path[1:], value, setting.may_be_short), inner, (*at, path[0]))
+            self._slot(Setting(path[1:], value), inner, (*at, path[0]))
         elif path:
             self._option(setting, self._classes_at(slot, at), at)
         elif isinstance(value, list):
@@ -151,11 +151,11 @@ class _Check:
         known = {option for cls in classes if cls is not None for option in cls.options}
         if any(cls is None or cls.is_open for cls in classes) or name in _SKIPPED:
             pass
-        elif not self._is_known(name, known, setting):
+        elif name not in known:
             raise self._no_option(".".join((*at, name)), known)
         options = [cls.options[name] for cls in classes if cls is not None and name in cls.options]
         if len(options) == 1:
-            step = Setting(tuple(rest), setting.value, setting.may_be_short)
+            step = Setting(tuple(rest), setting.value)
             self._slot(step, slot_of(options[0]), (*at, name))
 
     def _class(self, name: Any, slot: Slot, at: tuple[str, ...]) -> Signature | None:
@@ -183,10 +183,6 @@ class _Check:
         above = option.rpartition(".")[0]
         names = {*option_names(self.command, self.classes), *(f"{above}.{n}" for n in beside)}
         return ValueError(f"there is no option {option}{nearest_option(option, names)}")
-
-    def _is_known(self, name: str, known: set[str], setting: Setting) -> bool:
-        short = setting.may_be_short and any(each.startswith(name) for each in known)
-        return name in known or short
 
 
 def _refuse_sampling(setting: Setting) -> None:

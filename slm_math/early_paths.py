@@ -108,13 +108,10 @@ def _refuse_root(settings: Sequence[Any]) -> None:
 
 
 def _mentions(settings: Sequence[Any], option: str) -> bool:
-    """Whether an option is given, perhaps by the beginning of its name."""
+    """Whether an option is given."""
     for setting in settings:
-        last = setting.path[-1]
         inside = setting.value if isinstance(setting.value, dict) else {}
         if option in (*setting.path, *inside):
-            return True
-        if setting.may_be_short and len(last) > 2 and option.startswith(last):
             return True
     return False
 
@@ -132,16 +129,7 @@ def _value(settings: Sequence[Any], name: str) -> Any:
             inside = _inside(setting.value, keys[len(path) :], value)
             # options of the trainer are set one by one
             value = value if inside is _UNKNOWN and path == ["trainer"] else inside
-        elif setting.may_be_short and _may_be(path, common):
-            value = _UNKNOWN
     return value
-
-
-def _may_be(path: list[str], keys: list[str]) -> bool:
-    """Whether the last key of a path is the beginning of the last of `keys`; there may be others
-    that begin alike.
-    """
-    return path[:-1] == keys[:-1] and len(path) == len(keys) and keys[-1].startswith(path[-1])
 
 
 def _inside(given: Any, keys: Sequence[str], before: Any) -> Any:

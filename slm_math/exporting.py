@@ -41,7 +41,8 @@ def export(
             certificate.json; a folder that differs is kept as OUT.failed. It takes 4 bytes of
             memory for each weight, once the policy has been left.
         gguf: also write model-f16.gguf or model-f32.gguf for llama.cpp, by its converter
-            convert_hf_to_gguf.py on PATH, or where SLM_MATH_GGUF_CONVERTER names it.
+            convert_hf_to_gguf.py on PATH, or where SLM_MATH_GGUF_CONVERTER names it, and compare
+            what its llama-server makes of the file, where there is one.
         push: OWNER/NAME on the Hugging Face hub, where the folder goes, too; the token is that of
             HF_TOKEN in the environment.
         private: whether nobody else may see a repository that is made by this.
@@ -178,6 +179,7 @@ def _written(
     from slm_math.exports.card import Origin, write_card
     from slm_math.exports.certificate import begun, certified
     from slm_math.exports.gguf_file import write_gguf
+    from slm_math.exports.llama import with_llama
     from slm_math.modules.saved_policy import load_policy
     from slm_math.policy.export import export_policy, layout_of
 
@@ -205,6 +207,9 @@ def _written(
         del loaded, chat  # two models at once would need the memory of both
         gc.collect()
         certificate = certified(new, certificate, place)
+        if gguf is not None and certificate["passed"]:
+            certificate = with_llama(new, certificate, gguf)
+            print(f"llama.cpp: {certificate['llama.cpp']}")
     with contextlib.chdir(place):
         write_card(new, origin, certificate)
     return certificate

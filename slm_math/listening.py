@@ -1,10 +1,15 @@
-"""Where a server listens: other machines may reach it only if it asks for a key."""
+"""Where a server listens, and under which names: other machines may reach it only if it asks for a
+key.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 
 def address_of(host: str, port: int, key: str, unprotected: str) -> tuple[Any, tuple[Any, ...]]:
@@ -23,6 +28,18 @@ def address_of(host: str, port: int, key: str, unprotected: str) -> tuple[Any, t
     if not key and not ipaddress.ip_address(address[0]).is_loopback:
         raise ValueError(f"refusing to listen on {host or address[0]} without {unprotected}")
     return family, address
+
+
+def names_this_machine(hosts: Sequence[str]) -> bool:
+    """Whether the Host headers of a request are one, which is localhost or a loopback address, at
+    any port, as a tunnel may have another. A server without a key refuses other names: a web page
+    elsewhere may have let them resolve to this machine.
+    """
+    with suppress(ValueError):
+        [host] = hosts
+        name = urlsplit(f"//{host}").hostname
+        return name == "localhost" or ipaddress.ip_address(name or "").is_loopback
+    return False
 
 
 def url_of(address: Any) -> str:

@@ -42,7 +42,8 @@ class Parser(ArgumentParser):
     _environment: dict[str, str] | None = None  # with the new names of options
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        # the beginning of a name may be that of another option in the next version
+        super().__init__(*args, **({"allow_abbrev": False} | kwargs))
         # argparse takes -1e-4 for the name of an option
         self._negative_number_matcher = re.compile(
             r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE

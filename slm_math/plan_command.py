@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from slm_math.callbacks.agent_eval import AgentEval
 from slm_math.eval_options import apply_eval_options
-from slm_math.modules.trainer_checks import check_precision
+from slm_math.modules.trainer_checks import check_fsdp2, check_precision, check_strategy
 from slm_math.planning.advice import Change, changes
 from slm_math.planning.devices import DEVICES, Device, device_named, here
 from slm_math.planning.of_run import check_sizes, read_for_plan, setup_of, workload_of
@@ -76,15 +77,25 @@ def run_plan(arguments: Sequence[str], device: str | None, as_json: bool) -> Non
         built = PlanCLI(args=["fit", *arguments])
         module, data, settings = built.model, built.datamodule, built.settings
         found = device_named(device or here())
-        ranks = _ranks(settings)
+        strategy = str(settings.get("strategy") or "auto")
+        check_strategy(strategy)
+        ranks, here_too = _ranks(settings)
+        if not found.is_gpu:  # whose memory ranks of one machine share
+            found = replace(found, memory=found.memory // here_too)
         notes = _read(module, data, ranks)
+        if ranks > 1:
+            part = "" if found.is_gpu else f", and a machine's is divided among {here_too} of them"
+            notes.append(f"{ranks} ranks: the memory is that of each{part}")
         check_sizes(module, data)
         callbacks = settings.get("callbacks") or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         evaluations = [each for each in callbacks if isinstance(each, AgentEval)]
         workload = workload_of(module, data, evaluations, ranks)
         idle = resident()
-        setup = setup_of(module, _precision(settings, found))
+        sliced = "fsdp2" in strategy.lower()
+        if sliced:
+            check_fsdp2(module.policy, module.optim, settings.get("precision"))
+        setup = setup_of(module, _precision(settings, found, sliced), ranks, sliced)
         sizes = setup.sizes()
 
         def again(changed: Any) -> RunPlan:
@@ -101,16 +112,29 @@ def run_plan(arguments: Sequence[str], device: str | None, as_json: bool) -> Non
         show(console, made, found, wanted=wanted, notes=everything)
 
 
-def _ranks(settings: Any) -> int:
+def _ranks(settings: Any) -> tuple[int, int]:
+    """Processes in all, and on one machine. Raises ValueError for a number that the machine of the
+    run would decide.
+    """
     devices = settings.get("devices")
-    return devices if isinstance(devices, int) and devices > 0 else 1
+    text = str("auto" if devices is None else devices).strip("[] ")
+    if "," in text or isinstance(devices, list):
+        own = len(text.rstrip(",").split(","))
+    elif text in ("auto", "-1"):
+        own = 1
+        if devices is not None and text == "-1":
+            raise ValueError("trainer.devices -1 is as many as there are: name the number")
+    else:
+        own = int(text)
+    return own * int(settings.get("num_nodes") or 1), own
 
 
-def _precision(settings: Any, device: Device) -> str:
+def _precision(settings: Any, device: Device, sliced: bool) -> str:
     """The trainer's precision on the device."""
     given = settings.get("precision")
     if given is None:
-        return "bf16-mixed" if device.is_gpu else "32-true"
+        rounded = "bf16-true" if sliced else "bf16-mixed"
+        return rounded if device.is_gpu else "32-true"
     names = {"32": "32-true", "bf16": "bf16-mixed"}
     return names.get(str(given), str(given))
 

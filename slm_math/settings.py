@@ -21,13 +21,10 @@ _MARKS = ("init_args", "class_path")
 
 @dataclass(frozen=True)
 class Setting:
-    """An option of a config file or a command line: its path, without `init_args`, its value, and
-    whether its last key may be the beginning of the option's name.
-    """
+    """An option of a config file or a command line: its path, without `init_args`, its value."""
 
     path: tuple[str, ...]
     value: Any
-    may_be_short: bool = False
 
 
 def settings_of(arguments: Sequence[str], renamed: Mapping[str, str]) -> Iterator[Setting]:
@@ -38,7 +35,7 @@ def settings_of(arguments: Sequence[str], renamed: Mapping[str, str]) -> Iterato
         elif name.startswith("--"):
             path = name[2:].removesuffix("+").split(".")
             parsed: Any = load(value) if value[:1] in ("{", "[") else value
-            yield Setting(_without_marks(path), parsed, may_be_short=True)
+            yield Setting(_without_marks(path), parsed)
 
 
 def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -43,13 +43,15 @@ def meant(names: Iterable[str]) -> str:
 
 def nearest_option(option: str, names: Iterable[str]) -> str:
     """Which of a command's options, by their whole names, may have been meant: those of the same
-    last part or of another tool's name for it, or else those that are spelled alike. The nearest
-    place comes first, and of options in the right place only the last part is named.
+    last part or of another tool's name for it, or else those that begin so, or else those that are
+    spelled alike. The nearest place comes first, and of options in the right place only the last
+    part is named.
     """
     above, _, last = option.rpartition(".")
     names = set(names) - {option}
     ends = (last, *ELSEWHERE.get(last, ()))
     found = [name for name in names if any(f".{name}".endswith(f".{end}") for end in ends)]
+    found = found or [name for name in names if name.startswith(option)]
     if not found:
         parts = {name.rpartition(".")[2] for name in names}
         close = _close(last, parts, n=3, cutoff=0.75)

@@ -1,6 +1,7 @@
 """Callbacks: evaluations on disk, and what a console shows."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -189,9 +190,23 @@ def test_progress_without_a_terminal_prints_plain_lines(
     out = capsys.readouterr().out
     lines = out.splitlines()
     assert any(line.startswith("epoch 0, step 2 of 2: ") and "reward" in line for line in lines)
-    assert "rollouts: 28 of 28" in lines
+    assert any(re.fullmatch(r"rollouts(, \d+ tokens/s)?: 28 of 28", line) for line in lines)
     assert any(line.startswith("eval one, accuracy") and line.endswith("5 of 5") for line in lines)
     assert "\x1b" not in out
+
+
+def test_progress_shows_how_fast_rollouts_are_sampled_before_one_ends(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    counts, ends = iter([7, 57, 107]), iter([False, False, True])
+    module = SimpleNamespace(
+        phase=("rollouts", 0, 28), serving=SimpleNamespace(sampled=lambda: next(counts))
+    )
+    stop: Any = SimpleNamespace(wait=lambda seconds: next(ends), is_set=lambda: False)
+    Progress(line_seconds=0.0).look(SimpleNamespace(), module, 0, stop)  # type: ignore[arg-type]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all(re.fullmatch(r"rollouts, [1-9]\d* tokens/s: 0 of 28", line) for line in lines)
 
 
 def test_progress_prints_no_more_often_than_asked(

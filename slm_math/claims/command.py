@@ -36,15 +36,16 @@ def claim(
     differences with tests, what differences could be seen, controls, overlap, and hashes. It is
     written only if it passes its own check. The check grades every sample again, runs agents of
     slm-math again on the recorded replies, and computes every figure again. Its exit status is 0,
-    or 2 with one line for each verdict, byte or figure that differs.
+    or 1 with one line for each verdict, byte or figure that differs; it is 2 where there is no
+    file to check.
 
     Args:
         folders: agents' folders (with records.jsonl), or an output folder of `slm-math eval`. The
             first run is the baseline of the others.
         out: the file to write, such as claim.zip.
         check: a claim file to check, instead.
-        cluster: a tag of the problems, such as template, or images: problems with the same value
-            are one unit of intervals and tests, as in `compare`.
+        cluster: a tag of the problems, or images: problems with the same value are one unit of
+            intervals and tests, by default the instances of a template, as in `compare`.
         over: with "seeds", a claim about a method: the first half of the folders are runs of the
             baseline with different seeds, the second half those of the method, in the same order.
     """
@@ -52,11 +53,15 @@ def claim(
     if check is not None:
         if folders or out or cluster or over:
             raise ValueError("--check takes a claim file and nothing else")
+        if not Path(check).is_file():
+            raise ValueError(f"--check {check}: there is no such file, so nothing was checked")
         if not _report(Path(check), check_claim(Path(check), Console(stderr=True)), console):
-            sys.exit(2)
+            sys.exit(1)
         return
     if not out:
         raise ValueError("name the file to write: slm-math claim RUNS -o claim.zip")
+    path = Path(out)
+    check_output("claim", path, folders)
     runs = runs_of(folders)
     members = claim_members(runs, Design(cluster, over))
     checked = Checked()
@@ -67,8 +72,6 @@ def claim(
             f"these runs do not pass the check of a claim ({len(checked.moved)} things differ), "
             f"so {out} was not written: {checked.moved[0]}"
         )
-    path = Path(out)
-    check_output(path, folders)
     data = archive(members)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")

@@ -202,6 +202,14 @@ class Engine:
         """Frees everything that the engine holds."""
 
 
+def sampled_by(engines: Iterable[Engine]) -> int | None:
+    """The tokens that engines have sampled so far; None if one of them does not say."""
+    distinct = {id(engine): engine for engine in engines}.values()
+    counts = [engine.usage().get("tokens") for engine in distinct]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known and len(known) == len(counts) else None
+
+
 class LocalEngine(Engine):
     """An engine that decodes in this process, up to `slots` requests at once, and counts; None is
     as many as are asked for, as far as the memory goes.

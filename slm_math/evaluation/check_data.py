@@ -31,6 +31,7 @@ from slm_math.data.problems import problems_of, tasks_of
 from slm_math.evaluation.plain import cell, encodable, plain, print_line
 from slm_math.evaluation.progress import with_progress
 from slm_math.ranges import check_whole
+from slm_math.records.outputs import check_output
 from slm_math.spelling import similar
 from slm_math.types import Problem, Task
 
@@ -61,6 +62,8 @@ def check_data(
     """
     check_whole("show", show, low=0)
     check_whole("max_length", max_length, low=1, optional=True)
+    if out:
+        check_output("check-data", out, [source] if isinstance(source, str) else [])
     console = Console()
     tests = {name: problems_of(name) for name in against or []}
     measure, limit = _measure(model, max_length)

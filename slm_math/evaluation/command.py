@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from slm_math.agents import Agent
 from slm_math.data.base import Source, Split
-from slm_math.engines.base import Engine
+from slm_math.engines.base import Engine, sampled_by
 from slm_math.engines.settings import Inference
 from slm_math.evaluation.preparing import add_local, check_serving, chosen_problems
 from slm_math.ranges import as_share, check_whole
@@ -94,6 +95,7 @@ def evaluate(
     from slm_math.evaluation.live import Live
     from slm_math.evaluation.power_lines import detect_line
     from slm_math.evaluation.shots import with_shots
+    from slm_math.metrics.facts import TEMPLATE
     from slm_math.metrics.summary import Summary
     from slm_math.records.files import configuration
     from slm_math.rollout.collect import check_agents
@@ -117,7 +119,8 @@ def evaluate(
             "unless the agent sets a temperature"
         )
     if detect is not None:
-        print(detect_line(as_share("detect", detect), len(tasks), samples))
+        units = {task.problem.tags.get(TEMPLATE, task.problem.id) for task in tasks}
+        print(detect_line(as_share("detect", detect), len(tasks), samples, len(units)))
     about = {"source": source.name, "split": split, "configuration": configuration.get()}
     agents = {
         name: with_shots(agent, shots, source=shots_source or source, tasks=tasks, seed=seed)
@@ -148,7 +151,9 @@ def evaluate(
                     Plan(agent, own_tasks, samples, seed),
                     Executors(serving, inference.by_role(), sandbox, inference.deterministic),
                     Output(Path(out) / name, identity, about=about),
-                    progress=live.progress(name, len(own_tasks) * samples, sampled_by(serving)),
+                    progress=live.progress(
+                        name, len(own_tasks) * samples, partial(sampled_by, serving.values())
+                    ),
                 ).summary
     except KeyboardInterrupt:
         started = [name for name, *_ in runs if (Path(out) / name / "records.jsonl").is_file()]
@@ -171,23 +176,12 @@ def evaluate(
         sys.exit(1)
 
 
-def sampled_by(engines: Mapping[str, Engine]) -> Callable[[], int | None]:
-    """Counts the tokens that engines have sampled; None if one of them does not say."""
-    distinct = list({id(engine): engine for engine in engines.values()}.values())
-
-    def count() -> int | None:
-        counts = [engine.usage().get("tokens") for engine in distinct]
-        known = [each for each in counts if each is not None]
-        return sum(known) if len(known) == len(counts) else None
-
-    return count
-
-
 def _print_results(
     console: Console, title: str, out: Path, names: Sequence[str], by: str | None
 ) -> None:
     """Prints the results of the evaluations in a folder."""
     from slm_math.evaluation.blind import control_lines
+    from slm_math.evaluation.clusters import units_lines
     from slm_math.evaluation.plain import print_line
     from slm_math.evaluation.table import (
         decoding_line,
@@ -209,6 +203,7 @@ def _print_results(
         *gap_lines({name: out / name for name in names}),
         *summary_lines(rows),
         *filter(None, (decoding_line(name, out / name) for name in names)),
+        *dict.fromkeys(line for some in samples.values() for line in units_lines(some)),
         *warning_lines(rows),
     ]:
         print_line(console, line)

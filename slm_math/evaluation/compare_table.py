@@ -14,7 +14,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from slm_math.evaluation.clusters import clustered_runs
+from slm_math.evaluation.clusters import clustered_runs, units_lines
 from slm_math.evaluation.compare import (
     Comparison,
     adjusted,
@@ -27,8 +27,7 @@ from slm_math.evaluation.compare_verdicts import (
     adjusted_balanced,
     compare_balanced,
 )
-from slm_math.evaluation.pairing import paired
-from slm_math.evaluation.plain import cell, encodable, plain, print_line
+from slm_math.evaluation.plain import as_name, cell, encodable, plain, print_line
 from slm_math.evaluation.runs import (
     FinishedEvaluation,
     identity_notes,
@@ -38,6 +37,7 @@ from slm_math.evaluation.runs import (
 from slm_math.evaluation.seeds_table import show_seeds
 from slm_math.grading.opened import evaluations_of
 from slm_math.records.files import write_json
+from slm_math.records.outputs import check_output
 
 
 def compare_runs(
@@ -61,20 +61,23 @@ def compare_runs(
         folders: agents' folders (with records.jsonl), or folders of agents: outputs of `slm-math
             eval`, training runs (their last evaluation), or a folder that holds several of these.
             The first is the baseline; in folders of agents, each agent is compared with the
-            baseline's agent of the same name. Or files of completions, as `grade` reads them: their
-            problems are paired by id, or by their texts.
+            baseline's agent of the same name, and in a single one with its first agent. Or files of
+            completions, as `grade` reads them: their problems are paired by id, or by their texts.
         flips: how many flipped problems to show in each direction.
         out: JSON file for all results, with every flipped problem.
         over: with "seeds", whether a method is better and not only these weights: the first half
             of the folders are runs of the baseline with different seeds, the second half those of
             the method, in the same order. Prints intervals whose level is the seed.
-        cluster: a tag of the problems, such as template, or images: problems with the same value,
-            or with the same images, are one unit of intervals and tests.
+        cluster: a tag of the problems, or images: problems with the same value, or with the same
+            images, are one unit of intervals and tests. By default the instances of a template
+            are (tag template), where there are such; "problem" takes each as one.
         filter: of files of lm-eval, the filter whose rows count (strict-match): what it left of the
             replies is graded.
     """
     if flips < 0:
         raise ValueError(f"flips must be 0 or more, got {flips}")
+    if out:
+        check_output("compare", out, folders)
     console = Console()
     with evaluations_of(folders, console, filter=filter) as paths:
         _compare_runs(paths, flips, out=out, over=over, cluster=cluster, console=console)
@@ -95,7 +98,7 @@ def _compare_runs(
         show_seeds(groups, out, console)
         return
     by_agent = {
-        agent: compare({name: one.samples for name, one in group.items()}, cluster or "problem")
+        agent: compare({name: one.samples for name, one in group.items()})
         for agent, group in groups.items()
     }
     every = iter(adjusted([one for comparisons in by_agent.values() for one in comparisons]))
@@ -105,7 +108,8 @@ def _compare_runs(
         console.print(comparison_table(agent, comparisons))
         if balanced[agent]:
             console.print(balanced_table(agent, balanced[agent]))
-        for note in (*notes[agent], *identity_notes(groups[agent])):
+        baseline = next(iter(groups[agent].values())).samples
+        for note in (*notes[agent], *units_lines(baseline), *identity_notes(groups[agent])):
             print_line(console, plain(note, 2000))
         for comparison in comparisons:
             print_line(console, detectable_line(comparison))
@@ -114,7 +118,7 @@ def _compare_runs(
     left_out = unshared(folders, groups)
     if left_out:
         agents = plain(", ".join(left_out), 2000)
-        print_line(console, f"not compared, because only one folder has that agent: {agents}")
+        print_line(console, f"not compared, because nothing stands against it: {agents}")
     if out:
         data = [
             _to_json(agent, comparison, groups[agent], more)
@@ -124,7 +128,11 @@ def _compare_runs(
         told = [
             note
             for agent, group in groups.items()
-            for note in (*notes[agent], *identity_notes(group))
+            for note in (
+                *notes[agent],
+                *units_lines(next(iter(group.values())).samples),
+                *identity_notes(group),
+            )
         ]
         write_json(Path(out), {"comparisons": data, "notes": told, "not_compared": left_out})
         print_line(console, f"written to {out}")
@@ -141,6 +149,8 @@ def with_paired(
     for agent, group in groups.items():
         result[agent], notes[agent] = group, []
         if any(one.saved for one in group.values()):
+            from slm_math.evaluation.pairing import paired  # which reads texts of problems
+
             samples, notes[agent] = paired({name: one.samples for name, one in group.items()})
             result[agent] = {
                 name: replace(one, samples=samples[name]) for name, one in group.items()
@@ -163,7 +173,7 @@ def comparison_table(agent: str, comparisons: Sequence[Comparison]) -> Table:
     for name in ("p (Holm)" if corrected else "p", "gained", "lost"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_row(
-        cell(first.a, 200), _accuracy(first.accuracy[0], first.broken[0]), "baseline", "", "", ""
+        as_name(first.a), _accuracy(first.accuracy[0], first.broken[0]), "baseline", "", "", ""
     )
     for c in comparisons:
         p = shown_p(c.p) + (f" ({shown_p(c.p_adjusted)})" if corrected else "")
@@ -174,7 +184,7 @@ def comparison_table(agent: str, comparisons: Sequence[Comparison]) -> Table:
             str(len(c.gained)),
             str(len(c.lost)),
         )
-        table.add_row(cell(c.b, 200), *shown)
+        table.add_row(as_name(c.b), *shown)
     return table
 
 
@@ -214,11 +224,11 @@ def balanced_table(agent: str, comparisons: Sequence[BalancedComparison]) -> Tab
     headings = ("balanced", "difference, 95 %", "p (Holm)" if corrected else "p")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_row(cell(first.a, 200), f"{100 * first.balanced_accuracy[0]:.1f}", "baseline", "")
+    table.add_row(as_name(first.a), f"{100 * first.balanced_accuracy[0]:.1f}", "baseline", "")
     for c in comparisons:
         p = shown_p(c.p) + (f" ({shown_p(c.p_adjusted)})" if corrected else "")
         difference = shown_difference(c.difference, c.low, c.high)
-        table.add_row(cell(c.b, 200), f"{100 * c.balanced_accuracy[1]:.1f}", difference, p)
+        table.add_row(as_name(c.b), f"{100 * c.balanced_accuracy[1]:.1f}", difference, p)
     return table
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from slm_math.evaluation.compare import shown_difference, shown_p
 from slm_math.evaluation.costs import AtEqualCost, Curve, Spending, at_equal_cost, curves
-from slm_math.evaluation.plain import cell, plain
+from slm_math.evaluation.plain import as_name, plain
 from slm_math.metrics.columns import Samples
 
 TITLES = ("agent", "tokens", "votes", "accuracy in %", "at equal cost", "p (Holm)")
@@ -28,7 +28,7 @@ def costs_table(runs: Mapping[str, Samples], prompt_weight: float = 0.0) -> tupl
     for heading in TITLES[1:]:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in cost_rows(found, rows):
-        table.add_row(cell(row[0], 200), *row[1:])
+        table.add_row(as_name(row[0]), *row[1:])
     return table, [*cost_lines(found, rows), *cost_notes(found, prompt_weight)]
 
 

@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from slm_math.evaluation.plain import plain, print_line
+from slm_math.evaluation.plain import as_name, plain, print_line
 from slm_math.metrics.groups import Groups
 from slm_math.metrics.intervals import interval
 from slm_math.records.record import Record
@@ -45,6 +45,13 @@ class Bars(Progress):
         for column, heading in zip(table.columns, self.headings):
             column.header = heading
         return table
+
+
+class Names(ProgressColumn):
+    """What the rows are called."""
+
+    def render(self, task: Task) -> Text:
+        return as_name(task.description)
 
 
 class Left(TimeRemainingColumn):
@@ -134,7 +141,7 @@ class Live:
         self._watching: threading.Thread | None = None
         self._over = threading.Event()
         columns = {
-            "": TextColumn("{task.description}", markup=False),
+            "": Names(),
             " ": BarColumn(bar_width=20),
             "done": amount or MofNCompleteColumn(),
             "accuracy so far": TextColumn("{task.fields[accuracy]}"),

@@ -16,6 +16,7 @@ from slm_math.evaluation.plain import cell, encodable, plain, print_line
 from slm_math.evaluation.progress import with_progress
 from slm_math.metrics.intervals import wilson
 from slm_math.records.files import write_json
+from slm_math.records.outputs import check_output
 from slm_math.types import Problem
 
 
@@ -39,6 +40,8 @@ def overlap_files(train: str, test: str, show: int = 5, out: str | None = None) 
     """
     if show < 0:
         raise ValueError(f"show must be 0 or more, got {show}")
+    if out:
+        check_output("overlap", out, (train, test))
     console = Console()
     trained, tested = problems_of(train), problems_of(test)
     result = overlap(with_progress(trained, console, "training problems"), tested)

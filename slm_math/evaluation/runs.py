@@ -10,7 +10,13 @@ from typing import Any
 
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import read_samples
-from slm_math.records.eval_folders import RECORDS, beside, check_folder, evaluation_folders
+from slm_math.records.eval_folders import (
+    BESIDE,
+    RECORDS,
+    beside,
+    check_folder,
+    evaluation_folders,
+)
 from slm_math.records.files import differences, read_manifest
 
 
@@ -44,18 +50,16 @@ def load_evaluations(
 
     Either every folder is an agent's (it holds records.jsonl), and all are compared whatever the
     agents are. Or every folder holds agents' folders, and each agent is compared that the first
-    folder and another one have.
+    folder and another one have. Of a single folder with several agents, these are compared with
+    the first of them, each data set by itself.
 
     Raises ValueError for what cannot be compared: an evaluation that is empty, unfinished, graded
     by another version or named twice, or folders that have no agent in common.
     """
-    if len(folders) < 2:
-        raise ValueError(
-            f"nothing to compare: name two folders or more, or one that holds several runs, got "
-            f"{len(folders)}"
-        )
     check_named_once(folders)
     paths = _paths(folders)
+    if len(paths) < 2:
+        return _inside_one(paths)
     agents = {folder: _agent_folders(folder, path) for folder, path in paths.items()}
     single = [folder for folder in folders if "" in agents[folder]]
     if single and len(single) < len(folders):
@@ -73,6 +77,26 @@ def load_evaluations(
         groups = _by_agent(agents)
     for evaluations in groups.values():
         check_grader(list(evaluations.values()))
+    return groups
+
+
+def _inside_one(paths: Mapping[str, Path]) -> dict[str, dict[str, FinishedEvaluation]]:
+    """The agents of a single folder, by data set if it has several."""
+    agents = {n: p for one in paths.items() for n, p in _agent_folders(*one).items()}
+    groups: dict[str, dict[str, FinishedEvaluation]] = {}
+    for name, path in agents.items():
+        data = name.rpartition("/")[0]
+        if not name.endswith(BESIDE):
+            title = "/".join(filter(None, (next(iter(paths)).rstrip("/"), data)))
+            groups.setdefault(title, {})[name] = read_finished(name, path)
+    groups = {title: group for title, group in groups.items() if len(group) > 1}
+    if not groups:
+        raise ValueError(
+            "nothing to compare: name two folders or more, or one that holds several runs or "
+            f"agents, got {', '.join(paths) or 'none'}"
+        )
+    for group in groups.values():
+        check_grader(list(group.values()))
     return groups
 
 
@@ -100,7 +124,9 @@ def unshared(
 ) -> list[str]:
     """The paths of agents in the folders that are not compared."""
     compared = {one.folder.resolve() for group in groups.values() for one in group.values()}
-    paths = [path for one in _paths(folders).items() for path in _agent_folders(*one).values()]
+    found = [_agent_folders(*one) for one in _paths(folders).items()]
+    alone = len(found) == 1  # whose controls are no agents
+    paths = [p for one in found for n, p in one.items() if not (alone and n.endswith(BESIDE))]
     return [str(path) for path in paths if path.resolve() not in compared]
 
 

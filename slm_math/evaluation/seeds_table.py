@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from slm_math.evaluation.compare import shown_difference, shown_p
-from slm_math.evaluation.plain import cell, encodable, plain, print_line
+from slm_math.evaluation.plain import as_name, cell, encodable, plain, print_line
 from slm_math.evaluation.runs import FinishedEvaluation
 from slm_math.evaluation.seeds import SeedComparison, compare_seeds, levels, pairs_of
 from slm_math.records.files import write_json
@@ -44,7 +44,7 @@ def seeds_table(agent: str, one: SeedComparison) -> Table:
         table.add_column(heading, overflow="fold")
     table.add_column("difference", justify="right", no_wrap=True)
     for a, b, difference in zip(one.a, one.b, one.differences, strict=True):
-        table.add_row(cell(a, 200), cell(b, 200), f"{100 * difference:+.1f}")
+        table.add_row(as_name(a), as_name(b), f"{100 * difference:+.1f}")
     return table
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from slm_math.evaluation.plain import cell
+from slm_math.evaluation.plain import as_name, cell
 from slm_math.metrics.summary import Summary
 from slm_math.records.files import read_manifest
 
@@ -66,7 +66,7 @@ def results_table(
         if narrow:
             shown, *row = (each.replace(" [", f"{BREAK}[", 1) for each in (shown, *row))
             shown = shown.replace("], ", f"]{BREAK}")
-        table.add_row(cell(name, 200), shown, *row)
+        table.add_row(as_name(name), shown, *row)
     return table
 
 
@@ -121,7 +121,7 @@ def verdicts_table(summaries: Mapping[str, Summary]) -> Table | None:
         table.add_column(heading, justify="right", min_width=width)
     for name, summary in judges.items():
         rates = [_rate(summary, key) for key in VERDICT_RATES]
-        table.add_row(cell(name, 200), *rates, f"{100 * summary.metrics['no_answer']:.1f}")
+        table.add_row(as_name(name), *rates, f"{100 * summary.metrics['no_answer']:.1f}")
     return table
 
 

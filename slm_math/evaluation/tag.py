@@ -12,6 +12,7 @@ from slm_math.data.tags import PASS_RATE, tag_lines
 from slm_math.evaluation.plain import print_line
 from slm_math.records.eval_folders import BESIDE, evaluation_folders
 from slm_math.records.files import read_records
+from slm_math.records.outputs import check_output
 
 
 def tag(evaluations: list[str], out: str) -> None:
@@ -25,6 +26,7 @@ def tag(evaluations: list[str], out: str) -> None:
         evaluations: output folders of evaluations, with one agent each, or folders of one agent.
         out: the JSONL file to write.
     """
+    check_output("tag", out, evaluations)
     folders = [folder for each in evaluations for folder in _agent_folders(Path(each))]
     records = [record for folder in folders for record in read_records(folder / "records.jsonl")]
     lines = tag_lines(records)

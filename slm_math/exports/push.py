@@ -44,10 +44,11 @@ def push_folder(folder: Path, name: str, private: bool = True) -> str:
         reason = error.server_message or str(error).partition("\n")[0]
         raise ValueError(
             f"{folder} is exported, but the hub did not take it as {name} (HTTP status {status}): "
-            f"{reason}"
+            f"{reason}; then: hf upload {name} {folder}"
         ) from error
     except (OSError, getattr(errors, "HTTPError", OSError)) as error:  # that of its HTTP library
         raise ValueError(
-            f"{folder} is exported, but the hub could not be reached: {str(error)[:200]}"
+            f"{folder} is exported, but the hub could not be reached: {str(error)[:200]}; then: hf "
+            f"upload {name} {folder}"
         ) from error
     return str(done.commit_url)

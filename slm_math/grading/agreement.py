@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from slm_math.evaluation.plain import cell, plain, print_line
+from slm_math.evaluation.plain import as_name, cell, plain, print_line
 from slm_math.grading.scoring import GradedLine, GradedSample
 
 
@@ -100,7 +100,7 @@ def accuracies_table(tool: str, agreements: dict[str, Agreement]) -> Table:
             100 * (one.both + own) / max(one.n, 1) for own in (one.only_theirs, one.only_ours)
         )
         table.add_row(
-            cell(name, 60),
+            as_name(name, 60),
             str(one.n),
             f"{theirs:.1f}",
             f"{ours:.1f}",

@@ -54,7 +54,7 @@ def convert(
         [(agent, folder)] = found.items()
         name = Path(evaluation).name.partition(".")[0] if Path(evaluation).is_file() else agent
         file = Path(out or (f"samples_{name}.jsonl" if to == "lm-eval" else f"{name}.eval"))
-        check_output(file, [evaluation])
+        check_output("convert", file, [evaluation])
         samples = read_samples(folder)
         if not samples:
             raise ValueError(f"{evaluation} is empty: it has no records")

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from slm_math.answers import grade
 from slm_math.data.json_lines import RowError, dump, parse
-from slm_math.evaluation.plain import plain
+from slm_math.evaluation.plain import plain, print_line
 from slm_math.foreign.joining import Golds
 from slm_math.foreign.paths import field_paths
 from slm_math.foreign.shapes import shape_of
@@ -26,7 +26,9 @@ from slm_math.grading.roles import check_reference, completion_field
 from slm_math.grading.row_verdicts import check_named
 from slm_math.grading.rows import rows
 from slm_math.grading.scoring import grade_lines
-from slm_math.grading.tally import Tallies, accuracy, print_line, print_tally, print_unread
+from slm_math.grading.tallied import accuracy, print_tally, print_unread
+from slm_math.grading.tally import Tallies
+from slm_math.records.outputs import check_output
 from slm_math.stopping import Stopped
 
 PEEK = 100  # lines among which the first readable one is searched
@@ -71,11 +73,12 @@ def grade_saved(path: Path, options: Options, console: Console) -> bool:
                 for sample in row.samples:
                     if sample.broken is None:
                         sink.write(sample.to_line().encode())
+        if not tallies.graded:
+            sink.truncate(0)
+            raise ValueError(f"{path}: no row could be graded; line {tallies.first_error}")
         finished = tallies.finish()
-        if recorder is not None and tallies.graded:
+        if recorder is not None:
             recorder.finish(path, fields.shape or SAVED, tallies)
-    if not tallies.graded:
-        raise ValueError(f"{path}: no row could be graded; line {tallies.first_error}")
     for tally in finished:
         name = f"{plain(tally.filter)}: " if tally.filter and tallies.several else ""
         print_line(
@@ -234,12 +237,10 @@ def _written(source: Path, target: Path) -> Iterator[IO[bytes]]:
     the message names it.
     """
     partial = target.with_name(target.name + ".partial")
+    if target.is_dir():
+        raise ValueError(f"{target} is a folder: choose another --out")
     for file in (target, partial):
-        if file.is_dir() or (file.exists() and file.samefile(source)):
-            raise ValueError(
-                f"{file} is {'a folder' if file.is_dir() else 'the input itself'}: choose another "
-                f"--out"
-            )
+        check_output("grade", file, [source])
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         sink = partial.open("wb")
@@ -256,4 +257,7 @@ def _written(source: Path, target: Path) -> Iterator[IO[bytes]]:
         print(f"{stop.how}. Verdicts so far are in {partial}.", file=sys.stderr)
         sys.exit(stop.status)
     except (ValueError, OSError) as error:
+        if not partial.stat().st_size:
+            partial.unlink()
+            raise
         raise ValueError(f"{error}; verdicts so far are in {partial}") from error

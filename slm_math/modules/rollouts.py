@@ -113,6 +113,7 @@ class RolloutModule(PolicyModule):
         checks.without_dropout(self.model)
 
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         if self.ahead:
             self.source = GroupsAhead(self.begin_sampling, self.upcoming)
             return
@@ -150,6 +151,7 @@ class RolloutModule(PolicyModule):
     def roll_out(self, tasks: Sequence[Task], key: Key) -> list[Group]:
         """P problems -> P groups of G finished workflows with their rewards."""
         with closing(self.begin_sampling(tasks, key)) as sampling:
+            self.progress("rollouts", 0, len(sampling.jobs))
             while sampling.under_way:
                 sampling.advance()
             return sampling.scored_groups()

@@ -14,7 +14,7 @@ import lightning as L
 import torch
 
 from slm_math.engines import vllm_setup
-from slm_math.engines.base import Engine, Request, Weights
+from slm_math.engines.base import Engine, Request, Weights, sampled_by
 from slm_math.engines.settings import Inference, choose_engine, vllm_slots
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.engines.vllm import VLLMEngine
@@ -128,6 +128,10 @@ class Serving:
             self._send(self._engines[""])
         return {role: self._engines[part] for role, part in parts.items()}
 
+    def sampled(self) -> int | None:
+        """The tokens that the engines have sampled so far; None if one of them does not say."""
+        return sampled_by(self._engines.values())
+
     @property
     def roles(self) -> list[str]:
         """The roles that the policy serves, trained or frozen."""
@@ -223,13 +227,8 @@ class Serving:
             patience=vllm.patience,
         )
         self._folder = Path(module.trainer.default_root_dir).resolve() / "vllm"
-        engine.attach_policy(
-            module.chat,
-            module.ends,
-            folder=self._folder,
-            dtype=self._dtype,
-            verify=self._verify,
-        )
+        copy: Any = {"folder": self._folder, "dtype": self._dtype, "verify": self._verify}
+        engine.attach_policy(module.chat, module.ends, **copy)
         engine.address = vllm.address
         engine.is_sender = self._sends
         engine.single_trainer = module.trainer.world_size == 1

@@ -16,6 +16,7 @@ from slm_math.modules.rollouts import RolloutModule
 from slm_math.planning.memory import ReferenceKind
 from slm_math.planning.network import teacher_weights
 from slm_math.planning.predict import Setup
+from slm_math.planning.sharing import Sharing
 from slm_math.planning.workload import (
     Decoded,
     Step,
@@ -67,8 +68,8 @@ def check_sizes(module: PolicyModule, data: Any) -> None:
         )
 
 
-def setup_of(module: PolicyModule, precision: str) -> Setup:
-    """The configuration of a module's run."""
+def setup_of(module: PolicyModule, precision: str, ranks: int = 1, sliced: bool = False) -> Setup:
+    """The configuration of a module's run on so many ranks, with a slice on each if `sliced`."""
     grpo = module if isinstance(module, GRPOModule) else None
     entropy: Any = "nothing"
     if grpo is not None:
@@ -85,6 +86,11 @@ def setup_of(module: PolicyModule, precision: str) -> Setup:
         entropy=entropy,
         teacher=_teacher(module),
         slots=module.inference.slots,
+        sharing=Sharing(
+            kind="slices" if sliced else "moments" if module.optim.sharded else "copies",
+            ranks=ranks,
+            copy=not module.inference.vllm.servers,
+        ),
     )
 
 

@@ -22,6 +22,7 @@ from slm_math.planning.memory import (
 )
 from slm_math.planning.network import Sizes, network, on_cpu, others_of
 from slm_math.planning.rehearsal import LAYERS, Rehearsed, rehearse, shapes_only
+from slm_math.planning.sharing import ALONE, Sharing
 from slm_math.planning.workload import Decoded, Workload
 from slm_math.policy.architectures import packs
 from slm_math.policy.batches import Reading, collate
@@ -52,6 +53,7 @@ class Setup:
         entropy: what the loss needs of the entropy.
         teacher: bytes of a teacher's weights.
         slots: requests that are decoded at once.
+        sharing: what ranks share.
     """
 
     policy: Policy
@@ -65,6 +67,7 @@ class Setup:
     entropy: Wanted = "nothing"
     teacher: int = 0
     slots: int | None = None
+    sharing: Sharing = ALONE
 
     @property
     def rounded(self) -> bool:
@@ -168,21 +171,28 @@ def predict(
         reference=setup.reference,
         teacher=setup.teacher,
     )
-    base = (CONTEXT if device.is_gpu else idle) + resident.networks
-    stays = base + resident.moments
-    step = workload.largest
+    step, sharing = workload.largest, setup.sharing
+    process = CONTEXT if device.is_gpu else idle
+    loading = process + resident.networks  # by every rank, into the processor's memory
     with _Stage(setup, sizes, device) as stage:
         chunks = step.chunks(setup.tokens, stage.packs)
-        update = stage.update(chunks[0], again=len(chunks) > 1)
+        several = len(chunks) > 1
+        shape = {"rounded": setup.rounded, "adapters": setup.policy.has_adapters, "again": several}
+        resident = sharing.own(resident, sizes, **shape)
+        base = process + resident.networks
+        if any(one.sampled for one in workload.steps) or workload.evaluated:
+            base += sharing.decoding(sizes, setup.rounded)
+        stays = base + resident.moments
+        update = stage.update(chunks[0], again=several)
         scale = workload.tokens / max(sum(len(row.ids) for row in chunks[0]), 1)
-        phases = [Phase("loading", base)]
+        phases = [Phase("loading", base if device.is_gpu else max(base, loading))]
         for each in step.sampled:
             phases.append(Phase("sampling", *stage.sampled(each, stays)))
         if setup.reference != "none":
             made = stage.scored(chunks[0])
             phases.append(Phase("reference", stays + made.bytes, made.seconds * scale))
-        gradients = resident.gradients if len(chunks) > 1 else 0
-        most = max(update.bytes + gradients, resident.gradients)
+        gradients = resident.gradients if several else 0
+        most = max(update.bytes + gradients, resident.gradients) + sharing.passing(sizes, **shape)
         phases.append(Phase("update", stays + most, update.seconds * scale))
         moved = 28 * sizes.trained / device.bandwidth
         turned = muon_bytes(sizes) if setup.optimizer == "muon" else 0
@@ -263,7 +273,8 @@ class _Stage:
             for parameter in self.loaded.parameters():
                 parameter.grad = torch.zeros(parameter.shape, dtype=torch.float32)
             own = 0
-        return self._rehearsed(work, own)
+        adapters = self.setup.policy.has_adapters
+        return self._rehearsed(work, self.setup.sharing.gradients(own, adapters, again))
 
     def scored(self, rows: Any) -> Rehearsed:
         """A forward pass without gradients."""

@@ -39,7 +39,7 @@ def report(
     from slm_math.report.assemble import report as write
 
     options = {"filter": filter, "over_seeds": over == "seeds"}
-    check_output(out, folders)
+    check_output("report", out, folders)
     file = write(folders, out, plots, transcripts=transcripts, image_mb=image_mb, **options)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     if plots is not None:

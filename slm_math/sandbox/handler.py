@@ -11,6 +11,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol, cast
 
+from slm_math.listening import names_this_machine
 from slm_math.sandbox import wire
 from slm_math.types import RunPython, RunResult
 
@@ -77,8 +78,9 @@ class RequestHandler(BaseHTTPRequestHandler):
         token = self._owner.token
         if not token:
             # only this machine can connect, but web pages in a browser on it could do so, too:
-            # browsers send an Origin
-            return "Origin" not in self.headers
+            # browsers send an Origin, and the name by which the page found this machine
+            local = names_this_machine(self.headers.get_all("Host") or [])
+            return local and "Origin" not in self.headers
         sent = self.headers.get("Authorization", "").encode("utf-8", "replace")
         return hmac.compare_digest(sent, f"Bearer {token}".encode())
 

@@ -19,7 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 from slm_math.agents import Agent, SingleShot
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
-from slm_math.listening import address_of, url_of
+from slm_math.listening import address_of, names_this_machine, url_of
 from slm_math.ranges import check_number, check_whole
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.sandbox.wire import read_token
@@ -90,9 +90,8 @@ class AgentServer:
         self.url = f"{url_of(listener.getsockname())}/v1"
         self._socket = listener
         self._since = int(time.time())
-        self._app = web.Application(
-            middlewares=[self._answered], client_max_size=max(body_mb, 1) << 20
-        )
+        self._largest = max(body_mb, 1) << 20
+        self._app = web.Application(middlewares=[self._answered], client_max_size=self._largest)
         self._app.add_routes(
             [
                 web.get("/v1/models", self._models),
@@ -161,9 +160,13 @@ class AgentServer:
         if self.key and not hmac.compare_digest(sent, f"Bearer {self.key}".encode()):
             raise Refusal(401, "the API key is missing or wrong", "invalid_api_key")
         # only this machine can connect, but web pages in a browser on it could do so, too:
-        # browsers send an Origin
+        # browsers send an Origin, and the name by which the page found this machine
         if not self.key and "Origin" in request.headers:
             raise Refusal(403, "requests of web pages need an API key")
+        if not self.key and not names_this_machine(request.headers.getall("Host", [])):
+            raise Refusal(403, "other names than localhost and loopback addresses need an API key")
+        if (request.content_length or 0) > self._largest:  # before any of it comes
+            raise Refusal(413, f"a request may have at most {self._largest} bytes")
 
     # the routes
 

@@ -80,7 +80,7 @@ def twins(
         seed: of the numbers.
         sandbox: runs the programs; by default one with the default limits.
     """
-    check_output(out, [file, *against])
+    check_output("twins", out, [file, *against])
     console = Console()
     reasons = Counter[str]()
     parents = list(_parents(Path(file), program, seed, reasons))

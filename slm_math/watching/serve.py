@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from markupsafe import Markup
 
-from slm_math.listening import address_of, url_of
+from slm_math.listening import address_of, names_this_machine, url_of
 from slm_math.report.colors import COLORS
 from slm_math.report.document import hashed, own, policy, rendered
 from slm_math.stopping import say
@@ -23,7 +23,6 @@ from slm_math.visible import visible
 from slm_math.watching.run import WatchedRun
 
 HOST = "127.0.0.1"
-NAMES = (HOST, "localhost")  # that a request may give this machine
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -68,9 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
-        if not is_local(self.headers.get_all("Host") or []):
-            # a name that a web page had resolved to this machine
-            self._error(HTTPStatus.FORBIDDEN, f"only {' and '.join(NAMES)} are served")
+        if not names_this_machine(self.headers.get_all("Host") or []):
+            self._error(HTTPStatus.FORBIDDEN, f"only {HOST} and localhost are served")
         elif address.path == "/":
             text, rules = document()
             self._send(text.encode(), "text/html; charset=utf-8", policy=rules)
@@ -121,11 +119,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """A page asks every second: its requests are no news."""
-
-
-def is_local(hosts: list[str]) -> bool:
-    """Whether the Host of a request names this machine, at any port, as a tunnel may have one."""
-    return len(hosts) == 1 and hosts[0].lower().partition(":")[0] in NAMES
 
 
 @cache

@@ -33,20 +33,21 @@ def test_a_claim_is_written_with_its_statement_and_holds(
     assert "weak: 33.3 % right [13.8, 60.9], 4 of 12" in out
     assert "strong: 75.0 % right [46.8, 91.1], 9 of 12" in out
     assert "strong against weak: +41.7" in out
-    assert "no control arm: weak, strong, checked" in out
+    assert "no control: weak, strong, checked" in out
+    assert "no unseen twins: weak, strong, checked" in out
     status, out, _ = ask(capsys, "claim", "--check", path)
     assert (status, "everything holds" in out) == (0, True)
     assert str(folder) not in zipfile.ZipFile(path).read("claim.json").decode()
 
 
-def test_a_claim_that_moved_exits_with_2_and_says_what(
+def test_a_claim_that_moved_exits_with_1_and_says_what(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "c.zip"
     ask(capsys, "claim", folder, "-o", path)
     path.write_bytes(path.read_bytes().replace(b'"correct": 9', b'"correct": 8'))
     status, out, _ = ask(capsys, "claim", "--check", path)
-    assert status == 2
+    assert status == 1
     assert "moved: " in out
 
 
@@ -110,6 +111,7 @@ def test_one_run_is_a_claim_of_its_accuracy(
         (["a"], "name the file to write"),
         (["-o", "c.zip"], "nothing to claim"),
         (["a", "--check", "c.zip"], "takes a claim file and nothing else"),
+        (["--check", "no.zip"], "no.zip: there is no such file, so nothing was checked"),
         (["nowhere", "-o", "c.zip"], "nowhere is neither a folder"),
     ],
 )

@@ -37,6 +37,15 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         [SFT, "--trainer.callbacks+=" + JUDGE],
         "there is no option trainer.callbacks.agents.x.a",
     ),
+    "beginning of a name": (
+        [SFT, "--trainer.max_step", "3"],
+        "there is no option trainer.max_step: did you mean max_steps?",
+    ),
+    "beginning of a name inside": (
+        [GRPO, HUB, "--model.policy.pat=a/b"],
+        "there is no option model.policy.pat: did you mean path?",
+    ),
+    "beginning at the top": ([SFT, "--ckpt=last"], "no option ckpt: did you mean ckpt_path?"),
     "model folder": (
         [GRPO, "--model.policy.path=runs/nowhere/export"],
         "model path runs/nowhere/export does not exist (a hub model is written owner/name)",
@@ -50,7 +59,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     ),
 }  # fmt: skip
 TAKEN = [
-    [SFT, "--trainer.max_step", "3"],  # the beginning of a name
+    [SFT, "--trainer.max_steps", "3"],
     [SFT, "--model=my_models.Mine", "--model.anything=3", "--data.source=Own"],
     [SFT, "--data=my_data.Mine", "--data.own.x=3"],
     [SFT, "--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "x"],
@@ -62,7 +71,6 @@ TAKEN = [
     [GRPO, HUB, "--model.help=GRPOModule", "--print_config", "--seed_everything", "3"],
     [GRPO, HUB, "--model.policy={scratch: {layers: 2}}", "--ckpt_path=last", "--torch_threads=1"],
     [GRPO, HUB, "--model.policy.path=./nowhere", "--model.policy={scratch: {}}"],
-    [GRPO, HUB, "--model.policy.path=./nowhere", "--model.policy.pat=a/b"],
     [GRPO, HUB, "--model.policy.path=./nowhere", "--print_config"],
     [GRPO, HUB, "--data.source={class_path: GSM8K, path: my}", "--data.source=GSM8K"],
     [GRPO, HUB, "--data.source=my_data.Mine", "--data.source.path=my"],
@@ -134,7 +142,6 @@ def test_a_root_of_another_run_is_refused(root: Path, monkeypatch: pytest.Monkey
     "more",
     [
         ["--ckpt_path=last"],
-        ["--ckpt", "last"],
         ["--config", '{"ckpt_path": "last"}'],
         ["--trainer.fast_dev_run=true"],
         ["--trainer.default_root_dir", "runs/other"],

@@ -79,6 +79,15 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         [*EVAL, "--max_new_tokens=5"],
         ["max_new_tokens: did you mean inference.sampling.max_new_tokens?"],
     ),
+    "beginning of a name": (["grade", "x.jsonl", "--comp=x"], ["comp: did you mean completion?"]),
+    "beginning of one of plan": (
+        ["plan", f"--config={CONFIGS / 'sft/full.yaml'}", "--devi=cpu"],
+        ["there is no option devi: did you mean device?"],
+    ),
+    "hyphen": (
+        ["grade", "x.jsonl", "--second-opinion"],
+        ["there is no option second-opinion: did you mean second_opinion?"],
+    ),
     "misspelled inside": (
         [*EVAL, "--inference.sampling.temprature=1"],
         ["inference.sampling.temprature: did you mean temperature?"],

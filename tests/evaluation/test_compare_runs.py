@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from slm_math.commands import results
 from slm_math.evaluation.compare_table import compare_runs
 from slm_math.evaluation.plain import path_lines
+from slm_math.evaluation.results import results
 from slm_math.evaluation.runs import identity_notes, load_evaluations
 
 
@@ -65,6 +65,39 @@ def test_folders_of_agents_are_compared_agent_by_agent(tmp_path: Path) -> None:
         "p": [x, y, z],
         "q": [x, y],
     }
+
+
+def test_agents_of_one_folder_are_compared_with_its_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, marks in {"a": "000000", "b": "111111", "c": "111110"}.items():
+        write(tmp_path / "x" / name, rows(marks))
+    write(tmp_path / "x/a.blind", rows("000000"))
+    compare_runs([str(tmp_path / "x")], flips=0, out=str(tmp_path / "c.json"))
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert [(one["a"], one["b"]) for one in found["comparisons"]] == [("a", "b"), ("a", "c")]
+    # 6 and 5 of as many go one way: 2 / 2**6, which Holm doubles, and 2 / 2**5
+    corrected = [one["p_adjusted"] for one in found["comparisons"]]
+    assert corrected == pytest.approx([0.0625, 0.0625])
+    assert found["not_compared"] == []
+    assert "p (Holm)" in capsys.readouterr().out
+
+
+def test_agents_of_one_folder_are_compared_on_each_data_set(tmp_path: Path) -> None:
+    for name in ("s/a", "s/b", "t/a", "t/b", "u/a"):
+        write(tmp_path / name, rows("10"))
+    groups = load_evaluations([str(tmp_path)])
+    assert {title: list(runs) for title, runs in groups.items()} == {
+        f"{tmp_path}/s": ["s/a", "s/b"],
+        f"{tmp_path}/t": ["t/a", "t/b"],
+    }
+
+
+def test_one_agent_is_nothing_to_compare(tmp_path: Path) -> None:
+    write(tmp_path / "x/a", rows("10"))
+    for folder in (tmp_path / "x", tmp_path / "x/a"):
+        with pytest.raises(ValueError, match="nothing to compare: name two folders or more"):
+            load_evaluations([str(folder)])
 
 
 def test_folders_without_a_shared_agent_are_refused_with_both_lists(tmp_path: Path) -> None:
@@ -151,7 +184,7 @@ def test_the_command_shows_hostile_answers_as_they_are_and_writes_everything(
     assert r"\x1b" in shown
     assert "\x1b[31m" not in shown
     assert "\x00" not in shown
-    assert f"only one folder has that agent: {tmp_path}/y/q" in shown
+    assert f"because nothing stands against it: {tmp_path}/y/q" in shown
     [found] = json.loads(out.read_text(encoding="utf-8"))["comparisons"]
     assert [flip["id"] for flip in found["gained"]] == ["0", "1"]
     assert found["lost"] == [

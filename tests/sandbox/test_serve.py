@@ -121,6 +121,7 @@ def test_the_server_knows_two_paths(start):
     assert ask(url, "DELETE", "/run")[0] == 501
     assert ask(url, "POST", "/run", b'{"code": "1"}', Transfer_Encoding="chunked")[0] == 411
     assert ask(url, "POST", "/run", b'{"code": "1"}', Origin="http://evil.example")[0] == 401
+    assert ask(url, "POST", "/run", b'{"code": "1"}', Host="evil.example")[0] == 401
 
 
 @linux

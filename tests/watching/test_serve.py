@@ -64,7 +64,7 @@ def test_its_questions_are_answered(server: WatchServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "[::1]", "", "10.0.0.1"]
+    "host", ["evil.example", "127.0.0.1.evil.example", "x@evil.example", "", "10.0.0.1"]
 )
 def test_other_names_are_refused(server: WatchServer, host: str) -> None:
     """A name that a page elsewhere had resolved to this machine."""
@@ -73,7 +73,7 @@ def test_other_names_are_refused(server: WatchServer, host: str) -> None:
     assert b"steps" not in body
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:9"])
 def test_this_machine_is_served_through_a_tunnel_too(server: WatchServer, host: str) -> None:
     assert ask(server, "/", Host=host)[0].status == 200
 
