@@ -31,9 +31,9 @@ from slm_math.evaluation.evaluate import Output, Plan, check_names
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import read_samples
 from slm_math.modules.base import PolicyModule
-from slm_math.modules.roles import check_frozen_engines, check_served
+from slm_math.modules.roles import check_frozen_engines, check_ranks, check_served
 from slm_math.ranges import check_whole
-from slm_math.records.files import configuration
+from slm_math.records.files import configuration, control
 from slm_math.rollout.collect import check_agents
 from slm_math.rollout.executors import Executors
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
@@ -155,6 +155,7 @@ class AgentEval(L.Callback):
         splits: dict[str, Split] = {"fit": self.split, "validate": self.split}
         split = splits.get(stage, "test")
         self._check_roles(pl_module)
+        check_ranks(self.engines, trainer.world_size, "AgentEval.engines")
         self.tasks: dict[str, list[Task]] = {}
         self.names: dict[str, str] = {}
         self._arms = {}
@@ -310,9 +311,9 @@ class AgentEval(L.Callback):
 
     def _about(self, trainer: L.Trainer, module: PolicyModule, data: str) -> dict[str, Any]:
         """What else the manifest says."""
-        run = {"run": module.run} if trainer.state.fn == "fit" else {}
+        run = {"run": module.run, "control": control.get()} if trainer.state.fn == "fit" else {}
         return {
-            **run,
+            **{name: value for name, value in run.items() if value is not None},
             "source": self.names[data],
             "split": self.split if trainer.state.fn == "fit" else str(trainer.state.fn.value),
             "epoch": trainer.current_epoch,

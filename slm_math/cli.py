@@ -156,14 +156,17 @@ def fail(message: str) -> None:
 def _command(name: str, arguments: list[str]) -> None:
     from importlib import import_module
 
-    from slm_math.config_files import arguments_with_new_names
-    from slm_math.parsing import classes_first, command_parser
-    from slm_math.settings import refuse_overridden
+    from slm_math.collection import without_collection
 
     if name in ONE_PROBLEM and "torch" not in sys.modules and sys.stderr.isatty():
         say(f"{name}: loading PyTorch")
     module, _, attribute = COMMANDS[name][0].partition(":")
-    function = getattr(import_module(module), attribute)
+    with without_collection():
+        from slm_math.config_files import arguments_with_new_names
+        from slm_math.parsing import classes_first, command_parser
+        from slm_math.settings import refuse_overridden
+
+        function = getattr(import_module(module), attribute)
     arguments = _as_lists(arguments, LISTS.get(name, ()))
     arguments = _with_values(arguments, OPTIONAL.get(name, ()))
     if name in POSITIONAL:
@@ -324,7 +327,7 @@ def _training(arguments: list[str]) -> Any:
             starting("reading the configuration")
             from slm_math.training import train
 
-        return train(classes_first(arguments))
+            return train(classes_first(arguments))  # collects again when its first stage begins
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # for which Lightning exits with 1
             raise end.__context__ from None

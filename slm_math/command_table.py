@@ -30,7 +30,7 @@ COMMANDS = {
         "check a model against its certificate, in a fresh process",
     ),
     "grade": ("slm_math.commands:grade_file", "grade saved completions, or verify verdicts"),
-    "results": ("slm_math.commands:results", "print the results of evaluations"),
+    "results": ("slm_math.evaluation.results:results", "print the results of evaluations"),
     "compare": (
         "slm_math.evaluation.compare_table:compare_runs",
         "compare evaluations problem by problem, paired",

@@ -14,6 +14,7 @@ from yaml import YAMLError
 
 from slm_math.command_table import POSITIONAL, TRAINING, example
 from slm_math.option_names import option_names
+from slm_math.patterns import lazy_pattern
 from slm_math.settings import classes_by_path, settings_of, with_place
 from slm_math.shipped import config_file
 from slm_math.signatures import Option
@@ -21,12 +22,12 @@ from slm_math.spelling import meant, nearest_option, similar
 
 # lines of jsonargparse's messages without a reason: attempts of a union, the whole configuration,
 # how else a class could be given
-_NOISE = re.compile(
+_NOISE = lazy_pattern(
     r"^\s*(Does not validate|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>"
     r"|Expected a path but|Subclass types expect one of|a class path \(str\)|a dict with)"
 )
-_KEY = re.compile(r'Parser key "([^"]+)":\s*(.*)')
-_CLASS = re.compile(r"Problem with given class_path '(\S+)':\s*(.*)")
+_KEY = lazy_pattern(r'Parser key "([^"]+)":\s*(.*)')
+_CLASS = lazy_pattern(r"Problem with given class_path '(\S+)':\s*(.*)")
 _MANY = ("agents", "engines", "sources")  # options that take a class for each name
 
 # option -> the base class of what it takes
@@ -59,8 +60,8 @@ _NAMED = (
 _LOGGERS = ("CSVLogger", "TensorBoardLogger", "TrackioLogger", "WandbLogger")
 # what a value should be, in the words of people
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-_LITERAL = re.compile(r"Expected a typing\.Literal\[(.*?)\](?:\. Got value: (.*))?$")
-_FILE = re.compile(r".*\.(csv|tsv|json|jsonl|parquet|arrow|txt)(\.gz)?$")
+_LITERAL = lazy_pattern(r"Expected a typing\.Literal\[(.*?)\](?:\. Got value: (.*))?$")
+_FILE = lazy_pattern(r".*\.(csv|tsv|json|jsonl|parquet|arrow|txt)(\.gz)?$")
 
 
 def short(message: str, arguments: Sequence[str] = (), command: str = "") -> str:

@@ -91,7 +91,7 @@ class Message:
 
     @property
     def text(self) -> str:
-        return "".join(part.text for part in self.content if not isinstance(part, Image))
+        return "".join([part.text for part in self.content if not isinstance(part, Image)])
 
 
 Chat: TypeAlias = tuple[Message, ...]
@@ -108,7 +108,7 @@ def user(text: str, images: Sequence[Image] = ()) -> Chat:
 def assistant(*parts: Part | str) -> Chat:
     return (
         Message(
-            "assistant", tuple(Text(part) if isinstance(part, str) else part for part in parts)
+            "assistant", tuple([Text(part) if isinstance(part, str) else part for part in parts])
         ),
     )
 

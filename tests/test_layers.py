@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"ranges", "shortening", "stopping", "visible", "images", "collection", "extras"},
-    {"starting", "listening", "spelling"},
+    {"starting", "listening", "spelling", "patterns"},
     {"sampling"},
     {"types"},
     {"sandbox"},

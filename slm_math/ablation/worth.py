@@ -53,14 +53,16 @@ def worth(name: str, run: Samples, arm: str, samples: Samples, reached: Sequence
     recorded = _right(run)
     each = len(samples) // len(run)
     again = _right(samples)
-    differences: dict[str, list[float]] = defaultdict(list)
-    changes: dict[str, list[int]] = defaultdict(list)
+    differences: dict[int, list[float]] = defaultdict(list)
+    changes: dict[int, list[int]] = defaultdict(list)
     lost = gained = 0
+    units = dict(zip(run.problems.tolist(), run.units.tolist(), strict=True))
     for id, sample in reached:
+        unit = units[run.tables.problems.get(id)]
         own = recorded[id, sample]
         others = [again[id, sample * each + draw] for draw in range(each)]
-        differences[id].append(own - sum(others) / each)
-        changes[id] += [own != other for other in others]
+        differences[unit].append(own - sum(others) / each)
+        changes[unit] += [own != other for other in others]
         lost += sum(own and not other for other in others)
         gained += sum(other and not own for other in others)
     low, high = clustered_interval(list(differences.values()))

@@ -17,7 +17,11 @@ from typing import Any
 
 from slm_math.answers import effort, numeric
 from slm_math.answers.expressions import Unread, read
-from slm_math.answers.second_opinion import by_math_verify
+from slm_math.answers.second_opinion import (
+    by_math_verify,
+    found_by_math_verify,
+    stated_by_math_verify,
+)
 
 DIGITS = 50
 DEEP_DIGITS = 800  # the second look at two values that agree in the first 50 digits
@@ -307,7 +311,13 @@ def _near(left: Any, right: Any) -> bool:
     return bool(size == 0 or abs(left - right) <= size * 10**-DIGITS)
 
 
-_KINDS = {"equal": equal, "proportional": proportional, "opinion": by_math_verify}
+_KINDS = {
+    "equal": equal,
+    "proportional": proportional,
+    "opinion": by_math_verify,
+    "stated formula": stated_by_math_verify,
+    "any formula": found_by_math_verify,
+}
 
 
 def _both_expressions(a: Any, g: Any) -> bool:

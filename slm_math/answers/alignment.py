@@ -5,21 +5,22 @@ from __future__ import annotations
 import re
 
 from slm_math.answers.names import FUNCTION_OF, renamed
+from slm_math.patterns import lazy_pattern
 
-_QUALIFIER = re.compile(
+_QUALIFIER = lazy_pattern(
     r"[\s,(]*(?:\\text\{[\s,(]*)?(?<![a-zA-Z])(?:for (?:all|any|every|each|some)(?![a-zA-Z])|where "
     r"(?=[a-zA-Z](?![a-zA-Z]))|\\forall(?![a-zA-Z])).*$"
 )
-_DOMAIN = re.compile(r"[\s,(]+[a-z] ?\\in ?\\mathbb ?\{?[RQ]\}?\)?$")
-_INTEGER = re.compile(
+_DOMAIN = lazy_pattern(r"[\s,(]+[a-z] ?\\in ?\\mathbb ?\{?[RQ]\}?\)?$")
+_INTEGER = lazy_pattern(
     r"[\s,(]*(?:\\text\{[\s,]*(?:for|where)?(?: an?y?)?(?: integers?)?\s*\}\s*)?"
     r"([a-z]) ?(?:\\in ?\\mathbb ?\{?([ZN])\}?|\\text\{ ?(?:is|be) an?y? integer ?\})\)?$"
 )
-_CONSTANT = re.compile(r"(.*\+ ?)([CcKk])")
+_CONSTANT = lazy_pattern(r"(.*\+ ?)([CcKk])")
 _CONSTANTS = ("C", "c", "K", "k")
-_COMMA = re.compile(r"([-+]?\d+),(\d+)")
-_GROUP = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
-_POINT = re.compile(r"[-+]?\d+\.\d+")
+_COMMA = lazy_pattern(r"([-+]?\d+),(\d+)")
+_GROUP = lazy_pattern(r"[-+]?[1-9]\d{0,2},\d{3}")
+_POINT = lazy_pattern(r"[-+]?\d+\.\d+")
 
 
 def aligned(answer: str, gold: str) -> tuple[str, str]:

@@ -7,9 +7,10 @@ import re
 from slm_math.answers.latex import normalize
 from slm_math.answers.names import is_name
 from slm_math.answers.values import MAX_LENGTH, Scalar, real, scalar
+from slm_math.patterns import lazy_pattern
 
-_NUMBER = re.compile(r"^[^\d]*[\d.,]+(?:\s*\\(?:times|cdot)\s*10\^(?:\d|\{-?\d+\}))?")
-_DECIMAL = re.compile(r"-?\d*\.?\d+(?:\s*\\(?:times|cdot)\s*10\^(?:\d|\{-?\d+\}))?")
+_NUMBER = lazy_pattern(r"^[^\d]*[\d.,]+(?:\s*\\(?:times|cdot)\s*10\^(?:\d|\{-?\d+\}))?")
+_DECIMAL = lazy_pattern(r"-?\d*\.?\d+(?:\s*\\(?:times|cdot)\s*10\^(?:\d|\{-?\d+\}))?")
 
 
 def without_approximations(

@@ -6,20 +6,21 @@ import re
 from collections.abc import Iterator
 
 from slm_math.answers.turns import Span
+from slm_math.patterns import lazy_pattern
 
 Box = tuple[Span, Span]  # the whole box, its content
 # also `\framebox`, a slip (`\beginboxed`), and what JSON makes of an unescaped `\boxed`
-_BOX = re.compile(r"(?:\\(?:(?:begin)?boxed|f(?:rame)?box)|\x08oxed)(?![a-zA-Z])[ \t]*")
-_SLIP = re.compile(r"\{([^{}\\\n]*[^{}\\\s])\\\}")  # `\boxed{5\}`
-_BARE_BOX = re.compile(r"[^\s{}$\\,;]+")
+_BOX = lazy_pattern(r"(?:\\(?:(?:begin)?boxed|f(?:rame)?box)|\x08oxed)(?![a-zA-Z])[ \t]*")
+_SLIP = lazy_pattern(r"\{([^{}\\\n]*[^{}\\\s])\\\}")  # `\boxed{5\}`
+_BARE_BOX = lazy_pattern(r"[^\s{}$\\,;]+")
 # Boxes without an answer: the end of a proof, a percentage of confidence
-_DECORATION = re.compile(
+_DECORATION = lazy_pattern(
     r"\s*(?:\\(?:checkmark|(?:black)?square|Box|qed|l?dots)|[✓✔✅■□∎]"
     r"|(?:\\text\{\s*)?q\.?e\.?d\.?(?:\s*\})?)\s*",
     re.IGNORECASE,
 )
-_CONFIDENCE = re.compile(r"\bconfiden(?:ce|t)[^\n\\]{0,25}\Z", re.IGNORECASE)
-_JOIN = re.compile(
+_CONFIDENCE = lazy_pattern(r"\bconfiden(?:ce|t)[^\n\\]{0,25}\Z", re.IGNORECASE)
+_JOIN = lazy_pattern(
     r"(?:[\s,;$&*|/~()?!]|\\\\|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}"
     r"|\b(?:and|or|maybe|perhaps|possibly)\b|\b[a-zA-Z](?:_\{?\w\}?)? ?="
     r"|(?:[Pp]art )?\([a-z]\):?)*"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from slm_math.patterns import lazy_pattern
+
 GREEK_LETTERS = [
     "alpha",
     "beta",
@@ -72,19 +74,19 @@ _LOWERED = "".join(
     if unicodedata.decomposition(chr(code)).startswith("<sub>")
 )
 _ROOT_INDEX = {"√": "", "∛": "[3]", "∜": "[4]"}
-_SLANTED = re.compile(rf"([{_RAISED}]+|\d+)⁄([{_LOWERED}]+|\d+)")
-_VULGAR = re.compile(r"[¼-¾⅐-⅞↉]")
-_CIRCLED = re.compile(r"[①-⑳]+")
-_INDEXED_ROOT = re.compile(rf"(?<![\w)}}\]])([{_RAISED}]+)√")
-_RAISED_RUN, _LOWERED_RUN = re.compile(f"[{_RAISED}]+"), re.compile(f"[{_LOWERED}]+")
-_SQUARED_UNIT = re.compile(r"[㎠-㎦㎜-㎟㏀-㏿㍱-㏟]")
-_ROOT = re.compile(
+_SLANTED = lazy_pattern(rf"([{_RAISED}]+|\d+)⁄([{_LOWERED}]+|\d+)")
+_VULGAR = lazy_pattern(r"[¼-¾⅐-⅞↉]")
+_CIRCLED = lazy_pattern(r"[①-⑳]+")
+_INDEXED_ROOT = lazy_pattern(rf"(?<![\w)}}\]])([{_RAISED}]+)√")
+_RAISED_RUN, _LOWERED_RUN = lazy_pattern(f"[{_RAISED}]+"), lazy_pattern(f"[{_LOWERED}]+")
+_SQUARED_UNIT = lazy_pattern(r"[㎠-㎦㎜-㎟㏀-㏿㍱-㏟]")
+_ROOT = lazy_pattern(
     r"√(\[\w+\])?\s*(?:\(((?:[^()]|\([^()]*\))*)\)|\{([^{}]*)\}|(\\frac\{\w+\}\{\w+\})"
     r"|([0-9]+(?:\.[0-9]+)?|[a-zA-Z]|\\[a-z]+))"
 )
 # The control character that a program reads from "\frac" if its text was unescaped once too often.
 _ESCAPED = {"\x07": "\\a", "\x08": "\\b", "\x0b": "\\v", "\x0c": "\\f"}
-_ESCAPED_COMMAND = re.compile(
+_ESCAPED_COMMAND = lazy_pattern(
     r"[\x07\x08\x0b\x0c](?=[a-z])|\t(?=(?:ext|heta|imes|frac|riangle|au|an)(?![a-z]))"
     r"|\r(?=(?:ight|ho)(?![a-z]))"
 )

@@ -9,23 +9,24 @@ from typing import TypeAlias
 from slm_math.answers.approximation import approximates
 from slm_math.answers.equivalence import HARD, MAX_ANSWER, NO, YES, Decision, same
 from slm_math.answers.latex import normalize
+from slm_math.patterns import lazy_pattern
 
-_WRAPPED = re.compile(r"\\(?:text|vec)\{([^{}]*)\}")
-_CALLED = re.compile(
+_WRAPPED = lazy_pattern(r"\\(?:text|vec)\{([^{}]*)\}")
+_CALLED = lazy_pattern(
     r"^(?:the )?(?:correct )?(?:options?|choices?|answers?)(?: is| are)?\b[ :]*", re.IGNORECASE
 )
-_SEVERAL = re.compile(r"\s*(?:,|;|&|\band\b|\s)\s*")
-_ONE = re.compile(r"[\[(]?\s*([A-Za-z])\s*[\])]?[.:)]?")
-_DENIED = re.compile(
+_SEVERAL = lazy_pattern(r"\s*(?:,|;|&|\band\b|\s)\s*")
+_ONE = lazy_pattern(r"[\[(]?\s*([A-Za-z])\s*[\])]?[.:)]?")
+_DENIED = lazy_pattern(
     r"\b(?:not|no|nor|wrong|incorrect|false|or|maybe|possibly|perhaps|neither)\b|=|\?",
     re.IGNORECASE,
 )
-_HEDGED = re.compile(r"\b(?:or|either)\b", re.IGNORECASE)
-_STATED = re.compile(
+_HEDGED = lazy_pattern(r"\b(?:or|either)\b", re.IGNORECASE)
+_STATED = lazy_pattern(
     r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[.):,=]|([A-Z])(?: [-–]| (?=[0-9(])))\s*(.+)", re.DOTALL
 )
 
-_OWN_LETTER = re.compile(r"\s*(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[.):])\s*(?=\S)")
+_OWN_LETTER = lazy_pattern(r"\s*(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[.):])\s*(?=\S)")
 
 Choices: TypeAlias = "Sequence[str | float] | Mapping[str, object] | str | None"
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 from slm_math.answers.intervals import intersection, point, region, union
 from slm_math.answers.values import Bag, Bracketed, Relation, Value, Words, real
+from slm_math.patterns import lazy_pattern
 
-_OR = re.compile(r"(?<![a-zA-Z])or(?![a-zA-Z])")
-_AND = re.compile(r"(?<![a-zA-Z])and(?![a-zA-Z])")
+_OR = lazy_pattern(r"(?<![a-zA-Z])or(?![a-zA-Z])")
+_AND = lazy_pattern(r"(?<![a-zA-Z])and(?![a-zA-Z])")
 
 
 def combined(

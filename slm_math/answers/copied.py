@@ -14,15 +14,16 @@ from slm_math.answers.guards import deep
 from slm_math.answers.latex import normalize, split_top
 from slm_math.answers.structures import parse
 from slm_math.answers.values import Bag, Relation, Scalar, Value, scalar
+from slm_math.patterns import lazy_pattern
 
 MAX_PROBLEM = 20_000  # characters of a problem that are searched
 MAX_EXPRESSIONS = 200
-_MATHS = re.compile(
+_MATHS = lazy_pattern(
     r"\\begin\{(?:align|equation|gather|multline|eqnarray)\*?\}(.+?)\\end\{|\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]",
     re.DOTALL,
 )
-_PLAIN = re.compile(r"[0-9(√][-+*/^().0-9a-z×÷·√! ]*[0-9)!a-z]")
-_BREAKS = re.compile(r"=|<|>|,|;|\\(?:le|ge|ne|approx|text|quad)(?![a-zA-Z])")
+_PLAIN = lazy_pattern(r"[0-9(√][-+*/^().0-9a-z×÷·√! ]*[0-9)!a-z]")
+_BREAKS = lazy_pattern(r"=|<|>|,|;|\\(?:le|ge|ne|approx|text|quad)(?![a-zA-Z])")
 _LEAVES = frozenset(("number", "constant", "variable"))
 
 

@@ -13,9 +13,10 @@ from slm_math.answers.equivalence import same
 from slm_math.answers.fingerprints import fingerprint
 from slm_math.answers.systems import one_line
 from slm_math.answers.tolerance import compared
+from slm_math.patterns import lazy_pattern
 from slm_math.types import AnswerType
 
-_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,14}", re.ASCII)
+_INTEGER = lazy_pattern(r"0|-?[1-9][0-9]{0,14}", re.ASCII)
 
 
 def decide(

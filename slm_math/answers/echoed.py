@@ -8,14 +8,15 @@ from functools import lru_cache
 
 from slm_math.answers.copied import MAX_PROBLEM
 from slm_math.answers.latex import normalize
+from slm_math.patterns import lazy_pattern
 
 _MAX_SENTENCE = 600
-_SENTENCE_END = re.compile(r"(?<=[.?!:])\s+|\n+")
+_SENTENCE_END = lazy_pattern(r"(?<=[.?!:])\s+|\n+")
 _FORM = (
     r"(?:fractions?|decimals?|percent(?:age)?s?|integers?|mixed number|radicals?|ratios?|powers?"
     r"|(?:scientific|exponential|decimal|standard|percent|fraction\w*) notation|whole number)"
 )
-_CONVERTS = re.compile(
+_CONVERTS = lazy_pattern(
     r"\b(?:express|write|rewrite|convert|change|represent|turn|simplify|reduce|transform|put)\b"
     rf"|\b(?:as|to|into|in|what|which) (?:an? |the )?(?:\w+ ){{0,3}}{_FORM}\b"
     r"|\b(?:in|to|into) (?:radians|degrees|(?:its )?(?:simplest|lowest) (?:form|terms))\b"
@@ -23,10 +24,10 @@ _CONVERTS = re.compile(
     r"(?:form|equivalent|representation|expansion|notation|value)\b",
     re.IGNORECASE,
 )
-_REPEATS = re.compile(r"(?:\\(?:l|c)?dots(?![a-zA-Z])|…|\.{2,})(?:\s*\.)?")
+_REPEATS = lazy_pattern(r"(?:\\(?:l|c)?dots(?![a-zA-Z])|…|\.{2,})(?:\s*\.)?")
 _SPELLINGS = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in [
+    (lazy_pattern(rule), replacement)
+    for rule, replacement in [
         (r"\\\(|\\\)|\\\[|\\\]|\$", ""),
         (r"(?<=\d)\s*\\frac\{(\d+)\}\{(\d+)\}", r"_\1/\2"),
         (r"(?<=\d)\s+(\d+)\s*/\s*(\d+)", r"_\1/\2"),
@@ -39,8 +40,8 @@ _SPELLINGS = [
         (r"[{}\s]", ""),
     ]
 ]
-_NAMED = re.compile(r"[a-zA-Z](?:\([a-z]\))?=")
-_PLAIN = re.compile(r"-?\d*\.?\d+")
+_NAMED = lazy_pattern(r"[a-zA-Z](?:\([a-z]\))?=")
+_PLAIN = lazy_pattern(r"-?\d*\.?\d+")
 
 
 def echoed(answer: str, gold: str, problem: str) -> bool:

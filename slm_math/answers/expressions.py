@@ -5,16 +5,16 @@ Most comparisons need only this grammar. Expressions outside of it go to the alg
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
 from slm_math.answers import symbols
+from slm_math.patterns import lazy_pattern
 
 MAX_LENGTH, MAX_DEPTH = 400, 40
 SPELLED = 4  # how much longer and deeper the same tree may be in the spelling of `spell`
-_TOKEN = re.compile(
+_TOKEN = lazy_pattern(
     r"\s*(?:(?P<number>[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+\.\d+|\.\d+|\d+\.?)"
     rf"|(?P<vector>\\vec\{{[a-zA-Z]\}})|(?P<symbol>{symbols.SYMBOL})|(?P<command>\\[a-zA-Z]+|\\[{{}}])"
     r"|(?P<mark>!!(?!!)|[-+*/^(){}\[\]|!°%_=]))"
@@ -29,7 +29,7 @@ _LOGARITHMS = ("\\log", "\\lg")
 CONSTANTS = frozenset(("\\pi", "e", "i"))
 SERIES = {"\\sum": "total", "\\prod": "repeated"}
 MAX_SERIES = 2  # levels of sums in sums
-_SYMBOL = re.compile(symbols.SYMBOL)
+_SYMBOL = lazy_pattern(symbols.SYMBOL)
 _TIMES = frozenset(("*", "\\cdot", "\\times"))
 
 

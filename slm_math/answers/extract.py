@@ -18,21 +18,22 @@ from slm_math.answers.spoken import spoken
 from slm_math.answers.statements import trim
 from slm_math.answers.turns import Span, may_hold
 from slm_math.answers.verdicts import stated_verdict
+from slm_math.patterns import lazy_pattern
 from slm_math.types import AnswerType
 
-_ANSWER_TAG = re.compile(
+_ANSWER_TAG = lazy_pattern(
     r"<(?P<close>\\?/|\\)?(?:final[_ ]?)?answer>|<\|(?:begin|(?P<close_2>end))_of_box\|>",
     re.IGNORECASE,
 )
 _TAG_WORDS = ("answer>", "of_box")  # a text without any of these holds no `_ANSWER_TAG`
-_HASHES = re.compile(r"^[ \t>]*####[ \t]*(\S[^\n]*)$", re.MULTILINE)
-_HASH_NUMBER = re.compile(
+_HASHES = lazy_pattern(r"^[ \t>]*####[ \t]*(\S[^\n]*)$", re.MULTILINE)
+_HASH_NUMBER = lazy_pattern(
     r"[-+$€£\\]{0,4}(?=[.,]{0,3}\d)[\d.,/]+\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?"
 )
-_NUMBER = re.compile(r"[-+$€£\\]{0,4}(?=[.,]{0,3}\d)[\d.,/]+\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?")
+_NUMBER = lazy_pattern(r"[-+$€£\\]{0,4}(?=[.,]{0,3}\d)[\d.,/]+\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?")
 # Keywords of answer phrases: they are searched from the end, then `_PHRASE` is matched there.
 _KEYWORDS = ("nswer", "ns:", "NSWER", "esult", "ESULT", "ption is", "hoice is", "a:", "A:")
-_PHRASE = re.compile(
+_PHRASE = lazy_pattern(
     r"(?:answer|result) (?:is|are|equals|comes to|(?:would|should|will|must) be)(?: that)?\b"
     r"[ \t]*:?[ \t]*\n{0,2}[ \t]*"
     r"|answer\**[ \t]*[:=]\**[ \t]*\n{0,2}[ \t]*"
@@ -41,23 +42,23 @@ _PHRASE = re.compile(
     r"|(?:option|choice) is:?[ \t]*(?=[*(]{0,3}(?-i:[A-Z])\b)",
     re.IGNORECASE,
 )
-_SPACE = re.compile(r"[ \t]*")
-_CLAUSE = re.compile(
+_SPACE = lazy_pattern(r"[ \t]*")
+_CLAUSE = lazy_pattern(
     r"\.(?=\s|$)|[!?](?=\s|$)|,? (?:not|because|since|which|where|so that)\b|\s\(|\n"
 )
-_NUMBER = re.compile(
+_NUMBER = lazy_pattern(
     r"(?<![\w.])(?:(?<![)\]}] )(?<![)\]}])[-−])?[$€£]?"
     r"(?:(?:\d{1,3}(?:,\d{3}){1,9}(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s?\\?%)?"
 )
-_FENCE = re.compile(r"^[ \t]*```[ \t]*([a-zA-Z]*)[^\n]*$", re.MULTILINE)
+_FENCE = lazy_pattern(r"^[ \t]*```[ \t]*([a-zA-Z]*)[^\n]*$", re.MULTILINE)
 _MAX_WHOLE = 200  # characters of a reply that is only an answer
-_WRAPPED = re.compile(r"<(output|solution|response|final|result)>([^<]*)</\1>", re.IGNORECASE)
-_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
-_MACRO = re.compile(
+_WRAPPED = lazy_pattern(r"<(output|solution|response|final|result)>([^<]*)</\1>", re.IGNORECASE)
+_WORD = lazy_pattern(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
+_MACRO = lazy_pattern(
     r"\\(?:text|mbox|textbf|mathrm|operatorname|begin|end)\s*\{[^{}]*\}|\\[a-zA-Z]+"
 )
-_COUNTED = re.compile(r"[-+$€£−]*[0-9][0-9.,/]*\s?%?(?:[ ][a-zA-Z]{2,15}){0,3}")
-_CHOSEN = re.compile(
+_COUNTED = lazy_pattern(r"[-+$€£−]*[0-9][0-9.,/]*\s?%?(?:[ ][a-zA-Z]{2,15}){0,3}")
+_CHOSEN = lazy_pattern(
     r"(?<![\w$\\])\(?(?P<said>[A-H])\)?(?:[ .:][^.\n]{1,40})?"
     r" is (?:the )?(?:correct|right|answer)\b(?!\s*\?)"
     r"|\b(?<!not )(?<!n't )(?<!never )(?<!often )(?<!you )(?:choose|pick|select|go with)"
@@ -66,32 +67,32 @@ _CHOSEN = re.compile(
     r" (?:option |choice )?\(?(?P<so>[A-H])\)?[.!]?(?=\s*\Z)"
     r"|\bleaving (?:only )?(?:option |choice )?\(?(?P<left>[A-H])\)?[.!]?(?=\s*\Z)"
 )
-_WITHDRAWN = re.compile(r"nswer(?: is|:)? \**\(?([A-H])\)?\**[!.,]*\s+[Nn]o\b")
-_CHOSEN_ANYWHERE = re.compile(
+_WITHDRAWN = lazy_pattern(r"nswer(?: is|:)? \**\(?([A-H])\)?\**[!.,]*\s+[Nn]o\b")
+_CHOSEN_ANYWHERE = lazy_pattern(
     rf"{_CHOSEN.pattern}"
     r"|(?<![不别別勿])(?:选择?|選擇?)[项項]?[ \t]*[:：]?[ \t]*[(（]?"
     r"(?P<east>[A-H])(?![A-Za-z]|[ ）)]*[或和与、，错錯])"
     r"|(?<![A-Za-z])(?P<right>[A-H])[)）]?[选選]?[项項]?(?:是|为|為)?正[确確]"
 )
-_OPTION = re.compile(
+_OPTION = lazy_pattern(
     r"(?-i:[A-H])(?:(?:,? and |, ?| ?& ?)(?-i:[A-H]))+|\(?(?-i:[A-H])\)?(?: [-–])? \d.{0,60}"
     r"|(?:option|choice|answer)?:?\s*\(?[a-z]\)?|\(?(?-i:[A-Z])[.):] ?.{1,80}",
     re.IGNORECASE,
 )
 _LINKING = frozenset("and or then so is are was to the of we it plus minus times".split())  # noqa: SIM905
 _FUNCTIONS = frozenset(("sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp", "inf", "infinity"))
-_LABELED = re.compile(
+_LABELED = lazy_pattern(
     r"^[ \t#>*]*(?:(?:the|my|so the) )?(?:final |correct )?answer[ \t*]*[:：][ \t*]*"
     r"(?P<value>\$[^$\n]{1,80}\$|\\\([^\n]{1,80}?\\\)|\\?[$€£]?[-+−]?\d[\d.,/]{0,40}(?:\s?\\?%)?)"
     r"(?:[ \t]+[a-z]{2,15}){0,2}[ \t*.]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-_JSON_FENCE = re.compile(r"(?:json)?\s*(?=\{)", re.IGNORECASE)  # the backticks are trimmed
-_JSON_FIELD = re.compile(
+_JSON_FENCE = lazy_pattern(r"(?:json)?\s*(?=\{)", re.IGNORECASE)  # the backticks are trimmed
+_JSON_FIELD = lazy_pattern(
     r'answer"\s*:\s*(?:"(?P<text>(?:[^"\\]|\\.)*)"|(?P<number>-?\d[\d.eE+-]*))\s*[,}]'
 )
-_OR_ASIDE = re.compile(r"([^()\n]{1,100})\s\(or(?:,? equivalently,?)?\s+([^\n]{1,100})\)")
-_ALTERNATIVES = re.compile(r"\bor\b|\beither\b|\bmaybe\b", re.IGNORECASE)
+_OR_ASIDE = lazy_pattern(r"([^()\n]{1,100})\s\(or(?:,? equivalently,?)?\s+([^\n]{1,100})\)")
+_ALTERNATIVES = lazy_pattern(r"\bor\b|\beither\b|\bmaybe\b", re.IGNORECASE)
 
 
 class Extracted(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable
 from fractions import Fraction
 
@@ -10,8 +9,9 @@ from slm_math.answers.equivalence import MAX_ANSWER, normalized, parsed
 from slm_math.answers.guards import deep
 from slm_math.answers.identity import value_at_a_point
 from slm_math.answers.values import Scalar
+from slm_math.patterns import lazy_pattern
 
-_SHORT_NUMBER = re.compile(r"-?(?:(?:0|[1-9][0-9]{0,14})|(?:0|[1-9][0-9]{0,4})\.[0-9]{1,4})")
+_SHORT_NUMBER = lazy_pattern(r"-?(?:(?:0|[1-9][0-9]{0,14})|(?:0|[1-9][0-9]{0,4})\.[0-9]{1,4})")
 
 
 def fingerprint(answer: str) -> Hashable | None:
@@ -19,7 +19,7 @@ def fingerprint(answer: str) -> Hashable | None:
     expressions that are rational functions. None for all others.
     """
     if _SHORT_NUMBER.fullmatch(answer):  # most answers
-        return frozenset[str](), Fraction(answer)
+        return frozenset[str](), Fraction(answer) if "." in answer else int(answer)
     if len(answer) > MAX_ANSWER or any(part in answer for part in (",", "\\begin")):
         return None
     text = normalized(answer)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
+from slm_math.patterns import lazy_pattern
 
 MAX_LENGTH, MAX_DEPTH = 300, 12
 MAX_NESTING = 40  # levels of brackets that are parsed, so that the stack cannot overflow
-_COMMAND = re.compile(r"\\([a-zA-Z]+)")
+_COMMAND = lazy_pattern(r"\\([a-zA-Z]+)")
 _SAFE = frozenset(
     """frac sqrt pi cdot times div pm mp binom sin cos tan cot sec csc arcsin arccos arctan
     sinh cosh tanh log ln lg exp infty cup cap setminus emptyset in le ge ne begin end text
@@ -14,7 +14,7 @@ _SAFE = frozenset(
     Delta Omega Phi Gamma Theta Lambda lfloor rfloor lceil rceil langle rangle
     mathbb mathbf mathrm vec overline parallel perp circ to""".split()  # noqa: SIM905
 )
-_TOWER = re.compile(
+_TOWER = lazy_pattern(
     r"\^\s*(?:\{[^{}]*\^|\d{4}|\{\s*-?\d{4})|\d{40}|!|\\binom.*(?:\d{4}|\^)"
     # math-verify's grammar would silently drop these: bases, primes, cross products
     r"|[\d)}]\s*_|\\(?!log)[a-zA-Z]+_|['\"`]|\\vec.*\\times|\.\."

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 from slm_math.answers import pool
 from slm_math.answers.decisions import HARD, NO, YES, Decision
 from slm_math.answers.expressions import Unread, read
 from slm_math.answers.guards import hostile
+from slm_math.patterns import lazy_pattern
 
 # the reasons of undecided answers: counted as incorrect and reported separately
 UNDECIDED = frozenset(("too complex", *pool.FAILURES, "unread"))
-_CAPITALS = re.compile(r"\\[A-Z][a-z]+")  # math-verify's grammar reads \Delta as \delta
-_DEGREES = re.compile(r"(\d+\.?\d*)\s*°")
+_CAPITALS = lazy_pattern(r"\\[A-Z][a-z]+")  # math-verify's grammar reads \Delta as \delta
+_DEGREES = lazy_pattern(r"(\d+\.?\d*)\s*°")
 
 
 class Failed(Exception):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from slm_math.answers.arithmetic import rational
 from slm_math.answers.names import VARIABLE
 from slm_math.answers.values import Bag, Bracketed, Value, scalar
+from slm_math.patterns import lazy_pattern
 
 _TURNED = {">": "<", "\\ge": "\\le"}
-_MODULUS = re.compile(r"\| ?([a-zA-Z]) ?(?:([-+]) ?([^|]+))?\|")
+_MODULUS = lazy_pattern(r"\| ?([a-zA-Z]) ?(?:([-+]) ?([^|]+))?\|")
 
 
 def rising(sides: Sequence[str], operators: Sequence[str]) -> tuple[list[str], list[str]]:

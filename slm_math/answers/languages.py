@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from slm_math.patterns import lazy_pattern
+
 # (nouns, adjectives beside the noun, verbs). A phrase has a verb or a colon. An adjective that is
 # not listed ("wrong") is no phrase.
 _LATIN = [
@@ -54,28 +56,28 @@ _HEADINGS = (
     r"(?: (?:ist|lautet|beträgt|es|est|è|é)\b|[ \t\xa0]*[:=：]\**)[ \t]*"
     r"(?=\**[$(]{0,2}[-−+\\$]?[\d(\\])"
 )
-_LATIN_PHRASE = re.compile(rf"{_compiled(_LATIN)}|{_HEADINGS}", re.IGNORECASE)
-_OTHER_PHRASE = re.compile(
+_LATIN_PHRASE = lazy_pattern(rf"{_compiled(_LATIN)}|{_HEADINGS}", re.IGNORECASE)
+_OTHER_PHRASE = lazy_pattern(
     rf"{_compiled(_OTHERS)}|(?<!\w)(?:उत्तर|जवाब) (?=[\d$\\(])"
     rf"|(?:{_EAST})(?:(?<=[是为為は은는等于於])|[ \t]*{_MARK}){_GAP}",
     re.IGNORECASE,
 )
 # Greek and Cyrillic letters are common in formulas, too; the rest are scripts.
-_SCRIPT = re.compile(
+_SCRIPT = lazy_pattern(
     r"[\u03b1-\u03ce]{4}|[\u0410-\u04ff]{2}|[\u0590-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 )
-_WRONG = re.compile(
+_WRONG = lazy_pattern(
     r"(?:falsch\w*|wrong|incorrecta?|mauvaise|fausse|errad\w|errat\w|sbagliat\w|неправильн\w*"
     r"|неверн\w*|ошибочн\w*|错误的?|錯誤的?|错的|不正|誤った|間違った|오|틀린|잘못된|गलत"
     r"|不是|并非|若|如果|假设|假設|possibl\w|wenn die|si la|se a|se la|если)[ \t]*\Z",
     re.IGNORECASE,
 )
 # What follows a number in its sentence: a verb, or a word that counts things.
-_ENDING = re.compile(
+_ENDING = lazy_pattern(
     r"[ \t]*(?:です|である|だ|[とに]なる|[とに]なります|입니다|이다|이에요|예요|है|हैं|होगा)\Z"
 )
 _COUNTERS = "[個个只隻人名本張张条件種种次支块塊颗棵位辆つ匹枚冊台元円]|개|명|마리|권|장|번|원"
-_COUNTED = re.compile(
+_COUNTED = lazy_pattern(
     rf"(?<=[\d)$])[ \t]*(?:{_COUNTERS})[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{{0,6}}\Z"
 )
 

@@ -6,18 +6,19 @@ import re
 
 from slm_math.answers.characters import spelled_out
 from slm_math.answers.spellings import PROGRAM_SPELLINGS, SPELLINGS
+from slm_math.patterns import lazy_pattern
 
-_SQRT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
-_BLANKS = re.compile(r"\s+")
-_OUTER_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_SQRT = lazy_pattern(r"\\sqrt\s*([0-9a-zA-Z])")
+_BLANKS = lazy_pattern(r"\s+")
+_OUTER_BOX = lazy_pattern(r"\\(?:boxed|fbox)\s*\{")
 _ROW_END = "\x00"  # stands for the two backslashes that end a row of a matrix
-_ROW_SPACE = re.compile(r"\x00\s*\[\s*-?[0-9.]+\s*(?:pt|em|ex|cm|mm|in)\s*\]")
+_ROW_SPACE = lazy_pattern(r"\x00\s*\[\s*-?[0-9.]+\s*(?:pt|em|ex|cm|mm|in)\s*\]")
 _ESCAPED_BEGIN = "\\\\begin"
-_ESCAPED_COMMAND = re.compile(r"\\\\(?=[a-zA-Z]{2}|[{}%$,;!|()])")
-_LEAD = re.compile(
+_ESCAPED_COMMAND = lazy_pattern(r"\\\\(?=[a-zA-Z]{2}|[{}%$,;!|()])")
+_LEAD = lazy_pattern(
     r"^(?:=|\\(?:therefore|implies|[rR]ightarrow|Longrightarrow|hence)(?![a-zA-Z]))\s*(?=\S)"
 )
-_LABEL = re.compile(
+_LABEL = lazy_pattern(
     r"(\\text\{)?\s*(?:the )?(?:final |correct )?(?:answer|ans\.?|result|solution|total)\s*\}?\s*:"
     r"\s*(?:\}\s*:?\s*)?",
     re.IGNORECASE,

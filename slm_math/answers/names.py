@@ -6,23 +6,24 @@ import re
 
 from slm_math.answers.symbols import GREEK
 from slm_math.answers.values import PRODUCT
+from slm_math.patterns import lazy_pattern
 
 _GREEK = rf"\\(?:{GREEK}|Delta)(?![a-zA-Z])"
 _LETTER = rf"(?:[a-zA-Z]|{_GREEK})"
 _INDEX = r"_(?:\w|\\[a-zA-Z]+(?: [A-Z]+)?|\{(?:[^{}]|\{[^{}]*\})*\})"
 _NAME = rf"{_LETTER}(?: ?{_INDEX})?'*"
-VARIABLE = re.compile(_NAME)
+VARIABLE = lazy_pattern(_NAME)
 _DECORATED = r"\\(?:overrightarrow|overline|vec|bar|hat|tilde|mathcal)\s*\{\s*[a-zA-Z]{1,3}\s*\}"
-FUNCTION_OF = re.compile(
+FUNCTION_OF = lazy_pattern(
     rf"({_LETTER}(?: ?{_INDEX})?(?:\^\{{-1\}})?'*)\s*\(((?:[a-zA-Z, ]|{_GREEK})+)\)"
 )
-_FUNCTION_AT = re.compile(
+_FUNCTION_AT = lazy_pattern(
     r"[fghFGHpqT](?:\^\{-1\})?'{0,2}\s*\([-0-9a-z+., ]*\)"
     r"|(?:\\Pr|\\text\{ ?[PE] ?\}|[PE])\s*[(\[].*[)\]]"
     r"|\\?(?:gcd|lcm|det|dim|deg|rank)\s*\(.*\)"
 )
-_LABEL = re.compile(r"(?:[a-zA-Z]+[ -])*[a-zA-Z]+|\\text\{[a-zA-Z' -]+\}")
-_NAMED = re.compile(
+_LABEL = lazy_pattern(r"(?:[a-zA-Z]+[ -])*[a-zA-Z]+|\\text\{[a-zA-Z' -]+\}")
+_NAMED = lazy_pattern(
     r"[A-Z]\^\{?(?:-1|T)\}?|\|(?:[A-Z]{1,2}|z)\||\[[A-Z]{3,4}\]"
     r"|m?\s*\\(?:angle|triangle|overline|vec)\s*\{?\s*[a-zA-Z]+\s*\}?|\([a-zA-Z](?:, ?[a-zA-Z])+\)"
     rf"|{_DECORATED}|\|\s*{_DECORATED}\s*\||\\Delta {_NAME}"

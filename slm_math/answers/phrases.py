@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from slm_math.patterns import lazy_pattern
 
 _MONTHS = [
     "january",
@@ -22,13 +22,13 @@ _DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "su
 _SHORT_MONTHS = {name[:3]: name for name in _MONTHS} | {"sept": "september"}
 _SHORT_DAYS = {name[:n]: name for name in _DAYS for n in (3, 4, 5)}
 _MONTH = "|".join((*_MONTHS, *_SHORT_MONTHS))
-_DATE = re.compile(
+_DATE = lazy_pattern(
     rf"(?:(?P<month>{_MONTH}) (?:the )?(?P<day>\d{{1,2}})"
     rf"|(?P<day_2>\d{{1,2}}) (?:of )?(?P<month_2>{_MONTH}))(?:,? (?P<year>\d{{4}}))?"
 )
-_CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?: ?([ap])m)?")
-_ARTICLE = re.compile(r"(?:an?|the|on) (?=\w{2})")
-_QUOTES = re.compile(r"^[`'\"]+|[`'\"]+$")
+_CLOCK = lazy_pattern(r"(\d{1,2})(?::([0-5]\d))?(?: ?([ap])m)?")
+_ARTICLE = lazy_pattern(r"(?:an?|the|on) (?=\w{2})")
+_QUOTES = lazy_pattern(r"^[`'\"]+|[`'\"]+$")
 _SAME_PHRASES = (
     ("no solution", "no solutions", "no real solution", "no real solutions", "there is no solution",
      "there are no solutions", "empty set"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
 
 from slm_math.answers.expressions import Node
 from slm_math.answers.units import canonical
 from slm_math.answers.values import Scalar, Value
+from slm_math.patterns import lazy_pattern
 
 # how many of the next smaller unit one unit holds
 _CHAINS = (
@@ -19,11 +19,11 @@ _CHAINS = (
     (("kilogram", 1000), ("gram", 1)),
     (("dollar", 100), ("cent", 1)),
 )
-_PART = re.compile(
+_PART = lazy_pattern(
     r"\s*(?:,|and |\\text\{\s*,?\s*and\s*\})?\s*(\d+(?:\.\d+)?)\s*"
     r"(?:\\text\{\s*([a-zA-Z.]+)\s*(?:,|and|,\s*and)?\s*\}|([a-zA-Z.]+))"
 )
-_ANGLE = re.compile(r"(-?)(\d+)°\s*(\d{1,2}(?:\.\d+)?)'(?:\s*(\d{1,2}(?:\.\d+)?)(?:''|\"))?")
+_ANGLE = lazy_pattern(r"(-?)(\d+)°\s*(\d{1,2}(?:\.\d+)?)'(?:\s*(\d{1,2}(?:\.\d+)?)(?:''|\"))?")
 
 
 def compound(text: str, gold: bool = False) -> Value | None:

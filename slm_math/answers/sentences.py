@@ -7,6 +7,7 @@ import re
 from slm_math.answers.latex import normalize
 from slm_math.answers.number_words import UNITS
 from slm_math.answers.units import split_units
+from slm_math.patterns import lazy_pattern
 
 _COMMAND = r"\\(?:text|textbf|textrm|textit|textsf|mathrm|mathbf|mathsf|mbox)\s*\{"
 _NAMED = (
@@ -15,28 +16,28 @@ _NAMED = (
     r"|(?:answer|result) is:?(?!\w))\**"
 )
 # `\text{Answer: 5}`, `\text{Answer: } 5`, `\text{Answer}: 5` and `Answer: 5`
-_LABEL = re.compile(
+_LABEL = lazy_pattern(
     rf"\s*(?:{_COMMAND}{_NAMED}\s*\}}|{_COMMAND}\s*(?:final )?answer\s*\}}\s*[:：=]|{_NAMED})\s*"
     r"(?=\S)",
     re.IGNORECASE,
 )
-_LABEL_INSIDE = re.compile(
+_LABEL_INSIDE = lazy_pattern(
     rf"\s*{_COMMAND}{_NAMED}\s*([^{{}}]*[^{{}}\s][^{{}}]*)\}}\s*", re.IGNORECASE
 )
-_CONNECTIVE = re.compile(
+_CONNECTIVE = lazy_pattern(
     r"(\$\$?|\\\(|\\\[)?\s*(?:\\(?:therefore|implies|Rightarrow|Longrightarrow|rightarrow"
     r"|longrightarrow)(?![a-zA-Z])|[∴⇒⟹→]|=(?![=>]))\s*(?=\S)"
 )
 # JSON reads `\b` and `\f` of an unescaped `\boxed` or `\frac` as control characters
 _CONTROL = str.maketrans({"\x08": "\\b", "\x0c": "\\f"})
-_PLACEHOLDER = re.compile(r"<([A-H])>")  # of a prompt such as "Answer: <letter>"
-_LAST_BACKSLASHES = re.compile(r"(?<=\S)(?:\s*\\)+\s*\Z")
-_FORMULA = re.compile(r"\$[^$]{1,80}\$|\\\([^()]{1,80}\\\)|\\\[[^\[\]]{1,80}\\\]")
-_AMOUNT = re.compile(
+_PLACEHOLDER = lazy_pattern(r"<([A-H])>")  # of a prompt such as "Answer: <letter>"
+_LAST_BACKSLASHES = lazy_pattern(r"(?<=\S)(?:\s*\\)+\s*\Z")
+_FORMULA = lazy_pattern(r"\$[^$]{1,80}\$|\\\([^()]{1,80}\\\)|\\\[[^\[\]]{1,80}\\\]")
+_AMOUNT = lazy_pattern(
     r"(?<![\w.])[-−]?\\?[$€£]?(?:\d{1,3}(?:,\d{3}){1,9}(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?(?:\s?\\?%)?(?!\w)"
 )
-_TEXT = re.compile(r"\\(?:text|textbf|mbox|textrm|mathrm)\s*\{([^{}]*)\}")
-_PLAIN_WORD = re.compile(r"[A-Za-z]+(?:['’][a-z]{1,2})?|[.,!;:'’\"()-]+")
+_TEXT = lazy_pattern(r"\\(?:text|textbf|mbox|textrm|mathrm)\s*\{([^{}]*)\}")
+_PLAIN_WORD = lazy_pattern(r"[A-Za-z]+(?:['’][a-z]{1,2})?|[.,!;:'’\"()-]+")
 # A sentence with one of these words does not say that its number is the answer.
 _CHANGES = (
     frozenset(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from slm_math.patterns import lazy_pattern
+
 Replacement = str | Callable[[re.Match[str]], str]
 
 # A commutative term in Python's spelling whose `I` is the imaginary unit, as in `1 + 2*I`.
-_PYTHON_COMPLEX = re.compile(r"(?:[-+*/()\d.\s]|sqrt|\\(?:sqrt|pi)|pi)*")
+_PYTHON_COMPLEX = lazy_pattern(r"(?:[-+*/()\d.\s]|sqrt|\\(?:sqrt|pi)|pi)*")
 _INTERVAL_ENDS = {"": "[]", ".open": "()", ".Lopen": "(]", ".Ropen": "[)"}
 _ORDINAL_END = r"(?:\^\{%s\}|\^?\\text\{\s*%s\s*\}|\^\{\\text\{\s*%s\s*\}\}|\^?%s)(?![a-zA-Z])"
 
@@ -185,7 +187,7 @@ _PROGRAM_TABLE: list[tuple[str, str, Replacement]] = [
 def _compiled(
     table: list[tuple[str, str, Replacement]],
 ) -> list[tuple[str, re.Pattern[str], Replacement]]:
-    return [(needle, re.compile(pattern), replacement) for needle, pattern, replacement in table]
+    return [(needle, lazy_pattern(rule), replacement) for needle, rule, replacement in table]
 
 
 SPELLINGS = _compiled(_TABLE)

@@ -6,9 +6,10 @@ import re
 
 from slm_math.answers.thoughts import MARK_WORDS, THOUGHT_MARK
 from slm_math.answers.turns import Span, final_channel, may_hold, turn
+from slm_math.patterns import lazy_pattern
 
 # A base model tends to invent the next question of a list and to answer that, too.
-_NEXT_QUESTION = re.compile(
+_NEXT_QUESTION = lazy_pattern(
     r"^[ \t#*]*(?:"
     r"(?:(?:next |new )?(?:question|problem|exercise)(?P<part> \d+)?\**:"
     r"|q\d*:|human:|user:|\[?instruction\]?:|### ?instruction)"
@@ -25,8 +26,8 @@ _HINTS = (
     "PROB",
 )  # fmt: skip
 _HINTS_ANYWHERE = ("题目", "问题", "用户")
-_ANSWERED = re.compile(r"\\boxed|\\fbox|####|</answer>|answer is|answer:", re.IGNORECASE)
-_MEANS = re.compile(r"[^#*\s]")
+_ANSWERED = lazy_pattern(r"\\boxed|\\fbox|####|</answer>|answer is|answer:", re.IGNORECASE)
+_MEANS = lazy_pattern(r"[^#*\s]")
 
 
 def spoken(text: str) -> Span:

@@ -31,46 +31,51 @@ from slm_math.answers.values import (
     scalar,
     words,
 )
+from slm_math.patterns import lazy_pattern
 
 # "1,000, 2,500": only a comma within a number has no blank after it
-_SPACED = re.compile(r"[1-9]\d{0,2},\d{3}(?!\d).*, |, .*[1-9]\d{0,2},\d{3}(?!\d)")
-_SPACED_SEPARATOR = re.compile(r",(?!\d{3}(?!\d))|;|(?<=\b0),")
-_SEPARATOR = re.compile(r"[,;]|\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])")
-_COMMON = re.compile(r"\\cap(?![a-zA-Z])")
-_UNION = re.compile(r"\\cup(?![a-zA-Z])")
-_RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|in|approx|equiv|to|sim)(?![a-zA-Z])")
-_COMMA = re.compile(r"[,;]")
-_ROW, _CELL = re.compile(r"\\\\"), re.compile(r"&")
-_MATRIX = re.compile(
+_SPACED = lazy_pattern(r"[1-9]\d{0,2},\d{3}(?!\d).*, |, .*[1-9]\d{0,2},\d{3}(?!\d)")
+_SPACED_SEPARATOR = lazy_pattern(r",(?!\d{3}(?!\d))|;|(?<=\b0),")
+_SEPARATOR = lazy_pattern(
+    r"[,;]|\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])"
+)
+_COMMON = lazy_pattern(r"\\cap(?![a-zA-Z])")
+_UNION = lazy_pattern(r"\\cup(?![a-zA-Z])")
+_RELATION = lazy_pattern(r"=|<|>|\\(?:le|ge|ne|in|approx|equiv|to|sim)(?![a-zA-Z])")
+_COMMA = lazy_pattern(r"[,;]")
+_ROW, _CELL = lazy_pattern(r"\\\\"), lazy_pattern(r"&")
+_MATRIX = lazy_pattern(
     r"\\begin\{([pb]?(?:small)?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL
 )
 _GROUPS = r"[1-9]\d{0,2}(?:,\d{3})+"
 _MONEY = r"(?:[＄€£¥₹₩]|(?:\\text\{ *)?(?:USD|EUR|GBP|INR|JPY|CNY|RMB|Rs\.?)(?: *\})?)"
-_THOUSANDS = re.compile(
+_THOUSANDS = lazy_pattern(
     rf"[-+ ]*{_MONEY}?[-+＄ ]*{_GROUPS}(?:\.\d+)?(?![\d,])[^,;]*"
     rf"|-?\d[\d.]*\s*/\s*{_GROUPS}|-?{_GROUPS}\s*/\s*{_GROUPS}"
 )
-_OUTWARD = re.compile(r"([\[\]])([^\[\]()]*,[^\[\]()]*)([\[\]])")
-_BUILT = re.compile(r"\s*[a-zA-Z](?:_\w)?(?: *\\in *\\mathbb *\{?R\}?)? *[|:](.*)")  # {x : x > 2}
-_CASES = re.compile(r"\\begin\{cases\}(.*)\\end\{cases\}", re.DOTALL)
-_WITHOUT = re.compile(
+_OUTWARD = lazy_pattern(r"([\[\]])([^\[\]()]*,[^\[\]()]*)([\[\]])")
+_BUILT = lazy_pattern(r"\s*[a-zA-Z](?:_\w)?(?: *\\in *\\mathbb *\{?R\}?)? *[|:](.*)")  # {x : x > 2}
+_CASES = lazy_pattern(r"\\begin\{cases\}(.*)\\end\{cases\}", re.DOTALL)
+_WITHOUT = lazy_pattern(
     r"\\(?:setminus|backslash|smallsetminus)(?![a-zA-Z])|(?<=[})\]R]) ?[-\\] ?(?=\\\{)"
 )
-_GROUPED = re.compile(
+_GROUPED = lazy_pattern(
     r"[-+]?[1-9]\d{0,2}(?:(?: \d{3})+(?:\.\d+)?|(?:'\d{3})+(?:\.\d+)?|(?:\.\d{3}){2,})"
 )
-_NAMED_REALS = re.compile(
+_NAMED_REALS = lazy_pattern(
     r"(?:\\text\{)?\s*(?:the set of )?all real(?:s|(?: |-)numbers)"
     r"\s*(?:(?:except|other than|besides)(?: for)?\s*\}?(.+))?\}?"
 )
-_EXCLUDED = re.compile(rf"({VARIABLE.pattern})\s*\\ne(?!.*\\ne)([^=<>]*)")
-_CONDITION_WORD = re.compile(r"\\text\{\s*(?:if|when|for|where)\s*\}|^(?:if|when|for)(?![a-zA-Z])")
-_EITHER_SIGN = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
+_EXCLUDED = lazy_pattern(rf"({VARIABLE.pattern})\s*\\ne(?!.*\\ne)([^=<>]*)")
+_CONDITION_WORD = lazy_pattern(
+    r"\\text\{\s*(?:if|when|for|where)\s*\}|^(?:if|when|for)(?![a-zA-Z])"
+)
+_EITHER_SIGN = lazy_pattern(r"\\(?:pm|mp)(?![a-zA-Z])")
 _OPPOSITE = {"+": "-", "-": "+"}
 MAX_SIGNS = 3
-_REALS = re.compile(r"\\mathbb\s*\{?R\}?")
-_ANGLES = re.compile(r"\\langle((?:(?!\\langle).)*)\\rangle")
-_WRAPPED = re.compile(
+_REALS = lazy_pattern(r"\\mathbb\s*\{?R\}?")
+_ANGLES = lazy_pattern(r"\\langle((?:(?!\\langle).)*)\\rangle")
+_WRAPPED = lazy_pattern(
     r"[(\[]\s*(\\begin\{(?:small)?(?:matrix|array)\}.*\\end\{\w+\})\s*[)\]]", re.DOTALL
 )
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from slm_math.patterns import lazy_pattern
+
 GREEK = (
     r"(?:alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|vartheta|iota|kappa|lambda|mu|nu"
     r"|xi|rho|varrho|sigma|tau|upsilon|phi|varphi|chi|psi|omega|hbar|ell"
@@ -22,14 +24,14 @@ _INDEX = (
 _PRIMES = r"\s*\^\s*(?:\\prime(?![a-zA-Z])|\{\s*(?:\\prime(?![a-zA-Z])\s*)+\})"
 # a difference such as \Delta x is one symbol: \Delta x \cdot y is not x \Delta y
 SYMBOL = rf"(?:\\Delta(?![a-zA-Z])(?:\s*{_BASE})?|{_BASE})'*(?:{_INDEX})?(?:'+|{_PRIMES})?"
-_PARTS = re.compile(
+_PARTS = lazy_pattern(
     rf"(\\Delta(?![a-zA-Z]))?\s*({_BASE})?('*)({_INDEX})?((?:'+|{_PRIMES})?)", re.DOTALL
 )
 _BOUND = ("\\iota ", "\\upsilon ")  # letters that nobody uses
-_LAYOUT = re.compile(r"\\(?:text|(?:math)?(?:rm|it|bf|sf))(?![a-zA-Z])|[\\{} _]")
+_LAYOUT = lazy_pattern(r"\\(?:text|(?:math)?(?:rm|it|bf|sf))(?![a-zA-Z])|[\\{} _]")
 # {g}_{k} is g_{k}, but \frac{x}{g}_{k} is not
-_BRACED = re.compile(rf"(?<![}}\]a-zA-Z_^])\{{\s*({_BASE})\s*\}}(?=\s*_)")
-_INDEX_LAST = re.compile(rf"({_BASE})\s*(\^\s*(?:[0-9]|\{{[^{{}}]*\}}))({_INDEX})")
+_BRACED = lazy_pattern(rf"(?<![}}\]a-zA-Z_^])\{{\s*({_BASE})\s*\}}(?=\s*_)")
+_INDEX_LAST = lazy_pattern(rf"({_BASE})\s*(\^\s*(?:[0-9]|\{{[^{{}}]*\}}))({_INDEX})")
 
 
 def tidied(text: str) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 
-_LINES = re.compile(
+from slm_math.patterns import lazy_pattern
+
+_LINES = lazy_pattern(
     r"\s*(?:\$\$?|\\\[)?\s*\\begin\{(aligned|gathered|split|align|gather|array|cases)(\*?)\}"
     r"(?:\[[tbc]\])?(?:\{[lcr|]*\})?(.*)\\end\{\1\2\}\s*(?:\$\$?|\\\])?\s*",
     re.DOTALL,
 )
-_BREAK = re.compile(r"\\\\(?:\[[^\]]{0,10}\])?")
+_BREAK = lazy_pattern(r"\\\\(?:\[[^\]]{0,10}\])?")
 # `x^2 & x > 0`: a value and its condition, where `x & = 2` is one equation
-_BY_CASES = re.compile(r"[^&=<>]*&\s*(?!=|<|>|\\(?:le|ge|ne)|\s)[^&]*$")
-_RELATION = re.compile(r"=|\\(?:le|ge|ne)q?(?![a-zA-Z])|<|>")
+_BY_CASES = lazy_pattern(r"[^&=<>]*&\s*(?!=|<|>|\\(?:le|ge|ne)|\s)[^&]*$")
+_RELATION = lazy_pattern(r"=|\\(?:le|ge|ne)q?(?![a-zA-Z])|<|>")
 
 
 def one_line(answer: str) -> str:

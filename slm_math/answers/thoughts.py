@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from slm_math.patterns import lazy_pattern
+
 _NAMES = r"(?:seed:)?(?:think|thinking|thought|reasoning|scratchpad)\s*"
-THOUGHT_MARK = re.compile(
+THOUGHT_MARK = lazy_pattern(
     rf"<(?P<close>/)?(?:{_NAMES})>|\[(?P<close_2>/)?THINK\]|◁(?P<close_3>/)?think▷"
     r"|<\|(?:begin|(?P<close_4>end))_of_thought\|>|<\|(?:START|(?P<close_5>END))_THINKING\|>"
     r"|<\|(?P<close_6>begin_of_solution|START_RESPONSE)\|>",
@@ -22,7 +24,7 @@ _CLOSING = (
     ("◁", "◁/"),
 )
 # Marks that only models write whose templates have them; <think> is also asked for in prompts.
-_FAMILY = re.compile(
+_FAMILY = lazy_pattern(
     r"<(/?)seed:think>|\[(/?)THINK\]|◁(/?)think▷|<\|(?:begin|(end))_of_thought\|>"
     r"|<\|(?:START|(END))_THINKING\|>"
 )

@@ -14,14 +14,15 @@ from slm_math.answers.latex import normalize
 from slm_math.answers.structures import parse
 from slm_math.answers.unevaluated import unevaluated
 from slm_math.answers.values import Relation, Scalar, Value, Words
+from slm_math.patterns import lazy_pattern
 
-_AMOUNT = re.compile(
+_AMOUNT = lazy_pattern(
     r"\s*(?:±|\+/?-)?\s*([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE]([-+]?[0-9]{1,3}))?"
     r"\s*(\\?%|percent)?\s*"
 )
-_NAN = re.compile(r"[-+]?(?:\\text\{)?\s*nan\s*\}?", re.IGNORECASE)
+_NAN = lazy_pattern(r"[-+]?(?:\\text\{)?\s*nan\s*\}?", re.IGNORECASE)
 # everything up to the last "approximately" of an answer
-_APPROXIMATE = re.compile(
+_APPROXIMATE = lazy_pattern(
     r"^.*\\approx(?![a-zA-Z])|^(?:\\text\{)?\s*(?:approximately|about|roughly)\s*\}?", re.IGNORECASE
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from slm_math.answers.number_words import TENS, UNITS
+from slm_math.patterns import lazy_pattern
 
 _KNOWN = {
     "dollar": "＄ dollar dollars usd buck bucks 美元", "cent": "cent cents ¢",
@@ -75,36 +76,36 @@ _NOT_UNITS = (
     | {*UNITS[1:13], *TENS}
 )
 # sixths, twelfths, thousandths: they are parts of a number
-_ORDINAL = re.compile(
+_ORDINAL = lazy_pattern(
     r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\w+teen|\w+tie|hundred|thousand|\w+illion)ths?"
 )
 # Chinese characters that count, compare or deny
 # Measures and counters; other characters after a number may change it, as 的平方 (squared) does.
-_CHINESE_UNIT = re.compile(
+_CHINESE_UNIT = lazy_pattern(
     r"(?:平方|立方)?(?:毫|厘|分|千|公)?[米克里升斤吨]|[个個只隻人名位本条张块件支枝棵头匹辆次种岁歳页颗粒朵瓶杯盒箱袋台"
     r"间户组度元角]|[个個]?(?:人|苹果|学生|小时|月)|枚|匹|冊|円|年|月|日|号|点|개|명|원"
 )
 _FILLER = frozenset("total in all of the each a an".split())  # noqa: SIM905
-_MARK = re.compile(
+_MARK = lazy_pattern(
     r"^(.*?[\d)}\]a-zA-Z.])\s*"
     r"([%°€£¢＄¥₹₩]|(?:\\text\{[^{}]*\}|percent(?:age)?|[a-zA-Z./]+|[一-鿿]+)"
     r"(?:\^(?:\{-?[123]\}|-?[123]))?)$",
     re.DOTALL,
 )
 # capital letters that multiply a number: thousand, million, billion, trillion
-_MAGNITUDE = re.compile(r"[KMBT]")
-_TEXT = re.compile(r"\\text\{([^{}]*)\}")
-_NAME = re.compile(r"[a-z.']+|[一-鿿]+|\^\{?-?[123]\}?|[/°‰]")
-_READABLE = re.compile(r"[a-zA-Z.,/'\-()°^{}123\s一-鿿]*")
-_NUMBER_END = re.compile(r"[\d)}]\s*$|\\pi\s*$|\d\.$")
-_OF_ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
-_CURRENCY = re.compile(
+_MAGNITUDE = lazy_pattern(r"[KMBT]")
+_TEXT = lazy_pattern(r"\\text\{([^{}]*)\}")
+_NAME = lazy_pattern(r"[a-z.']+|[一-鿿]+|\^\{?-?[123]\}?|[/°‰]")
+_READABLE = lazy_pattern(r"[a-zA-Z.,/'\-()°^{}123\s一-鿿]*")
+_NUMBER_END = lazy_pattern(r"[\d)}]\s*$|\\pi\s*$|\d\.$")
+_OF_ANGLE = lazy_pattern(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
+_CURRENCY = lazy_pattern(
     r"^([-+]?)\s*(?:([＄€£¥₹₩])"
     r"|(?:\\text\{\s*)?(USD|EUR|GBP|INR|JPY|CNY|RMB|Rs\.?)\s*\}?(?=[\s\d＄]))\s*＄?\s*([-+]?)"
 )
-_INNER_POWER = re.compile(r"(?<=[a-zA-Z}])\^\{(-[1-3])\}")
+_INNER_POWER = lazy_pattern(r"(?<=[a-zA-Z}])\^\{(-[1-3])\}")
 # `\frac{km}{h}` after a number
-_UNIT_FRACTION = re.compile(
+_UNIT_FRACTION = lazy_pattern(
     r"(?<=[\d)}])\s*\\frac\{\s*(?:\\text\{)?\s*([a-zA-Z]+)\s*\}?\s*\}"
     r"\{\s*(?:\\text\{)?\s*([a-zA-Z]+)\s*\}?(\^\{?[23]\}?)?\s*\}?\s*\}$"
 )

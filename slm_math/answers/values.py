@@ -11,6 +11,7 @@ from slm_math.answers.arithmetic import Undefined, approximate
 from slm_math.answers.expressions import MAX_LENGTH, Node, Unread, read
 from slm_math.answers.phrases import phrase
 from slm_math.answers.units import split_units
+from slm_math.patterns import lazy_pattern
 
 _BASES = {
     name: base
@@ -18,35 +19,35 @@ _BASES = {
         ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], 2
     )
 }
-_BASED = re.compile(
+_BASED = lazy_pattern(
     r"(-?)\s*(?:\\text\{|\()?([0-9A-Z]*[0-9][0-9A-Z.]*)[})]?\s*"
     r"(?:_\s*\{?\s*(?:\\text\{)?\s*(?:base\s*)?|(?:\\text\{)?\s*(?:in\s+)?base\s*\}?\s*)"
     r"(\d{1,2}|[a-z]{3,5})\s*\}{0,2}",
     re.IGNORECASE,
 )
-_MIXED = re.compile(
+_MIXED = lazy_pattern(
     r"(-?)\s*(\d+)(?: |(?=\\frac)|\s*\\text\{\s*and\s*\}\s*| and )"
     r"\s*(?:\\frac\{(\d+)\}\{(\d+)\}|(\d+)\s*/\s*(\d+))"
 )
-_SCIENTIFIC = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))[eE]([-+]?\d{1,3})")
-_REPEATING = re.compile(
+_SCIENTIFIC = lazy_pattern(r"([-+]?(?:\d+\.?\d*|\.\d+))[eE]([-+]?\d{1,3})")
+_REPEATING = lazy_pattern(
     r"(-?)(\d*)\.(\d*?)"
     r"(?:\\(?:overline|bar|dot)\s*(?:\{(\d+)\}|(\d))|\((\d+)\)|(\d{1,6}?)\7{2,30}\\[cl]?dots)"
 )
-TEXT_GROUP = re.compile(r"\\text\{([^{}]*)\}")
-_WORDS = re.compile(r"(?=.*[A-Za-z:])[A-Za-z0-9][A-Za-z0-9 '\-.:]*")
-_STOP = re.compile(r"(?<!\d)\.|\.(?!\d)")  # a full stop, not a decimal point
-_CLOCK = re.compile(r"\b0(\d:\d\d)\b")
-_LETTER = re.compile(r"\(?\s*(?:\\(?:text|vec)\{)?\s*\(?([A-Za-z])\)?\s*\}?\s*\)?")
-_LETTERS = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
-_MACRO = re.compile(r"\\[a-zA-Z]+(?:\{[a-zA-Z]+\})?")
+TEXT_GROUP = lazy_pattern(r"\\text\{([^{}]*)\}")
+_WORDS = lazy_pattern(r"(?=.*[A-Za-z:])[A-Za-z0-9][A-Za-z0-9 '\-.:]*")
+_STOP = lazy_pattern(r"(?<!\d)\.|\.(?!\d)")  # a full stop, not a decimal point
+_CLOCK = lazy_pattern(r"\b0(\d:\d\d)\b")
+_LETTER = lazy_pattern(r"\(?\s*(?:\\(?:text|vec)\{)?\s*\(?([A-Za-z])\)?\s*\}?\s*\)?")
+_LETTERS = lazy_pattern(r"(?<![\\a-zA-Z])[a-zA-Z]+")
+_MACRO = lazy_pattern(r"\\[a-zA-Z]+(?:\{[a-zA-Z]+\})?")
 # `xy` is a product; longer runs of letters and capitals are text
-PRODUCT = re.compile(r"[a-z]{1,2}|[b-df-hj-np-tv-z]{3}")
+PRODUCT = lazy_pattern(r"[a-z]{1,2}|[b-df-hj-np-tv-z]{3}")
 _ENGLISH = frozenset(
     """a an and are as at be by can for from has if in is it no not of on or so than the to was
     with""".split()  # noqa: SIM905
 )
-_INFINITY = re.compile(r"(?:\+|(-)|)\s*(?:\\infty|infty|infinity|inf)")
+_INFINITY = lazy_pattern(r"(?:\+|(-)|)\s*(?:\\infty|infty|infinity|inf)")
 
 
 @dataclass(frozen=True)

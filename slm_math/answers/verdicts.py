@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from slm_math.patterns import lazy_pattern
+
 DECISIONS = ("CORRECT", "INCORRECT")  # the verdicts that answer a question
 _WORD = r"(IN ?CORRECT|CORRECT|UNCLEAR|ACCEPT(?:ED)?|REJECT(?:ED)?)"
-_MARK = re.compile(
+_MARK = lazy_pattern(
     rf"\bVERDICT\b(?:\s+is)?\s*[:=]|\bVERDICT\s+(?=(?:NOT\s+)?{_WORD}\b)", re.IGNORECASE
 )
 # words that may lead up to a verdict and do not change it
@@ -15,26 +17,26 @@ _LEAD = (
     r"it|this|the|that|is|are|so|yes|final|proposed|given|provided|above|answer|solution|student's|of|to|problem|"
     r"all|every|each|steps?|and|completely|entirely|fully|therefore|overall|\$?[\d.,/]+\$?"
 )
-_STATED = re.compile(rf"\W*(?:(?:{_LEAD})\W+){{0,9}}(NOT\W+(?:\w+\W+)?)?{_WORD}\b", re.IGNORECASE)
-_ASKED = re.compile(r"\W*(?:is|are|was)\b", re.IGNORECASE)
-_ALONE = re.compile(rf"[^\w?~¬]*(NOT\W+)?{_WORD}[^\w?~¬]*", re.IGNORECASE)
-_REFUSED = re.compile(r"\bIN ?CORRECT\b|\bREJECT(?:ED)?\b|\bNOT\s+(?:\w+\s+)?CORRECT\b")
-_PRAISE = re.compile(
+_STATED = lazy_pattern(rf"\W*(?:(?:{_LEAD})\W+){{0,9}}(NOT\W+(?:\w+\W+)?)?{_WORD}\b", re.IGNORECASE)
+_ASKED = lazy_pattern(r"\W*(?:is|are|was)\b", re.IGNORECASE)
+_ALONE = lazy_pattern(rf"[^\w?~¬]*(NOT\W+)?{_WORD}[^\w?~¬]*", re.IGNORECASE)
+_REFUSED = lazy_pattern(r"\bIN ?CORRECT\b|\bREJECT(?:ED)?\b|\bNOT\s+(?:\w+\s+)?CORRECT\b")
+_PRAISE = lazy_pattern(
     r"\b(?:no|without|nothing|free of|not? any)\s+(?:\w+\s+){0,2}?"
     r"(?:errors?|mistakes?|issues?|flaws?|objections?|wrong|incorrect|missing)\b",
     re.IGNORECASE,
 )
-_REASON = re.compile(r"\b(?:because|since|as)\b.*", re.IGNORECASE)
+_REASON = lazy_pattern(r"\b(?:because|since|as)\b.*", re.IGNORECASE)
 # words that withdraw an approval, limit it, or offer an alternative
-_DOUBT = re.compile(
+_DOUBT = lazy_pattern(
     r"\b(?:not|never|no|neither|nor|cannot|wrong|false|part\w*|almost|nearly|mostly|or|but|however|except|unless|if|"
     r"only|al?though|though|yet|should|would|could|might|may|errors?|mista\w*|fail\w*|bad|erroneous|flaw\w*|until|"
     r"up to|wait|un\w+|in "
     r"?correct|reject\w*|instead|rather|except\w*|still|despite)\b|n't\b|-ish\b|[?❌✗✘¬≠%]|~~",
     re.IGNORECASE,
 )
-_THING = re.compile(r"\s*(?:final\s+)?(?:answers?|solution|result)\b", re.IGNORECASE)
-_OTHER = re.compile(
+_THING = lazy_pattern(r"\s*(?:final\s+)?(?:answers?|solution|result)\b", re.IGNORECASE)
+_OTHER = lazy_pattern(
     r"\s*(?:is|are|was|would|final|method|reasoning|approach|way|value|number|one|idea|formula|set-?up|steps?)\b",
     re.IGNORECASE,
 )

@@ -44,8 +44,8 @@ def claim(
             first run is the baseline of the others.
         out: the file to write, such as claim.zip.
         check: a claim file to check, instead.
-        cluster: a tag of the problems, such as template, or images: problems with the same value
-            are one unit of intervals and tests, as in `compare`.
+        cluster: a tag of the problems, or images: problems with the same value are one unit of
+            intervals and tests, by default the instances of a template, as in `compare`.
         over: with "seeds", a claim about a method: the first half of the folders are runs of the
             baseline with different seeds, the second half those of the method, in the same order.
     """

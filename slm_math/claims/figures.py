@@ -8,16 +8,18 @@ from typing import Any, Literal
 
 from slm_math.claims.archive import CLAIM, README, json_bytes, parsed, sha256
 from slm_math.claims.frozen import FrozenRun
+from slm_math.claims.labels import TWINS, check_control
 from slm_math.claims.replay import Replayed, replayed
 from slm_math.claims.words import readme, statement
 from slm_math.evaluation.clusters import by_cluster
 from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.seeds import compare_seeds, pairs_of
+from slm_math.evaluation.twins import memorization_gap
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import summarize
 from slm_math.records.files import recorded_data_hash
 
-FORMAT = 2  # of claim files
+FORMAT = 3  # of claim files
 DIGITS = 9  # significant ones of a figure: those that no machine computes otherwise
 
 
@@ -27,7 +29,7 @@ class Design:
 
     Args:
         cluster: a tag of the problems, or "images": those with the same value are one unit of
-            intervals and tests.
+            intervals and tests; None for the default (see `by_cluster`).
         over: "seeds" for whether a method is better: the first half of the runs are those of the
             baseline with different seeds, the second half those of the method.
     """
@@ -83,7 +85,7 @@ def claim_of(
     by_name = {run.name: own for run, own in zip(runs, samples, strict=True)}
     comparisons: list[Comparison] = []
     if len(runs) > 1 and design.over is None:
-        comparisons = compare(by_name, design.cluster or "problem")
+        comparisons = compare(by_name)
     figures = {
         "format": FORMAT,
         "design": asdict(design),
@@ -192,7 +194,9 @@ def _run(run: FrozenRun, samples: Samples, design: Design) -> dict[str, Any]:
     return {
         "name": run.name,
         "agent": run.agent,
+        "batches": run.setting("batches"),
         "problems": summary.problems,
+        "cluster": samples.cluster,
         "units": len(set(samples.units.tolist())),
         "samples": summary.n,
         "correct": int(samples.total(lambda one: one.correct)),
@@ -210,21 +214,35 @@ def _run(run: FrozenRun, samples: Samples, design: Design) -> dict[str, Any]:
         "engines": identity.get("engines"),
         "data": identity.get("data"),
         "controls": {
-            name: _control(control, samples, design) for name, control in run.controls.items()
+            name: _control(run, name, samples, design) for name in run.controls if name != TWINS
         },
+        "twins": _twins(run, samples, design) if TWINS in run.controls else None,
         "overlap": None if run.overlap is None else _overlap(run, run.overlap),
     }
 
 
-def _control(control: FrozenRun, samples: Samples, design: Design) -> dict[str, Any]:
+def _control(run: FrozenRun, name: str, samples: Samples, design: Design) -> dict[str, Any]:
     """A run against a control, which is its baseline, on the problems of the control."""
-    _check_manifest(control)
-    confirms_data(control)
-    own = design.samples(control)
+    own = design.samples(_checked(run, name))
     both = samples.where(samples.also_in(own))
-    [found] = compare({"control": own, "run": both}, design.cluster or "problem")
+    [found] = compare({"control": own, "run": both})
     others = len(set(samples.problems.tolist())) - found.problems
     return {"not_in_control": others, **asdict(found)}
+
+
+def _twins(run: FrozenRun, samples: Samples, design: Design) -> dict[str, Any]:
+    """The memorization gap of a run: its problems against their twins."""
+    gap = memorization_gap(samples, _checked(run, TWINS).records, design.cluster)
+    return {"without_twin": gap.untwinned, **asdict(gap.comparison)}
+
+
+def _checked(run: FrozenRun, name: str) -> FrozenRun:
+    """A control of a run, if its manifest says that it is one, of its records."""
+    control = run.controls[name]
+    check_control(run.about, control.about, name, of=run.name)
+    _check_manifest(control)
+    confirms_data(control)
+    return control
 
 
 def _overlap(run: FrozenRun, data: bytes) -> dict[str, Any]:

@@ -19,12 +19,15 @@ from slm_math.claims.archive import (
     decompressed,
     parsed,
 )
-from slm_math.evaluation.blind import BLIND, blind_folder
+from slm_math.claims.labels import BLIND, TWINS, control_name, folder_of, names_of
 from slm_math.evaluation.runs import FinishedEvaluation, named_folders, read_finished
+from slm_math.records import eval_folders
 from slm_math.records.encoding import from_json, json_line
-from slm_math.records.eval_folders import BESIDE
+from slm_math.records.eval_folders import BESIDE, beside
+from slm_math.records.files import read_manifest
 from slm_math.records.record import Record
 
+RECORD_FILE = eval_folders.RECORDS
 _PLACE = re.compile(r"runs/([1-9][0-9]*)/")
 LARGEST_LINE = 64 << 20  # bytes of a record
 
@@ -34,33 +37,43 @@ class FrozenRun:
     """An evaluation as a claim holds it.
 
     Args:
-        name: in the claim.
-        agent: the name of the agent.
         records: of all samples, in the order of `order`.
         manifest: the bytes of the manifest.
         overlap: the bytes of what `slm-math overlap --out` wrote, if anything.
         controls: of the run, by their names (see `control_folders`).
+        name: in the claim (see `named`).
     """
 
-    name: str
-    agent: str
     records: Sequence[Record]
     manifest: bytes
     overlap: bytes | None = None
     controls: Mapping[str, FrozenRun] = field(default_factory=dict)
+    name: str = ""
 
     @cached_property
     def about(self) -> dict[str, Any]:
         """The manifest. Raises ValueError if it is none."""
         found = parsed(self.manifest)
-        identity = found.get("identity")
-        if not isinstance(identity, dict) or not isinstance(found.get("about", {}), dict):
+        parts = found.get("identity"), found.get("about", {}), found.get("environment", {})
+        if not all(isinstance(part, dict) for part in parts):
             raise ValueError("it is not the manifest of an evaluation")
+        batches = parts[1].get("batches")
+        if batches is not None and (type(batches) is not int or batches < 0):
+            raise ValueError(f"its about.batches is {batches!r:.40}, no number of batches")
         return found
 
     @property
     def identity(self) -> dict[str, Any]:
         return self.about["identity"]
+
+    @property
+    def agent(self) -> str:
+        """The name of the agent: that of the folder in which the evaluation was written."""
+        return folder_of(self.about).name
+
+    def setting(self, name: str) -> Any:
+        """What the manifest says besides the identity."""
+        return self.about.get("about", {}).get(name)
 
     def members(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """The files of the run in a claim."""
@@ -71,11 +84,6 @@ class FrozenRun:
             yield f"{prefix}{OVERLAP}", self.overlap
         for name, control in self.controls.items():
             yield from control.members(f"{prefix}{CONTROLS}/{name}/")
-
-
-def control_name(run: str, control: str) -> str:
-    """The name of a control of a run."""
-    return f"{run}, {control}"
 
 
 def order(record: Record) -> tuple[tuple[tuple[int, int, str], ...], str, int]:
@@ -97,7 +105,7 @@ def runs_of(folders: Sequence[str]) -> list[FrozenRun]:
     seen: set[Path] = set()
     for folder in folders:
         found = named_folders(folder)
-        alone = (Path(folder) / "records.jsonl").is_file()
+        alone = (Path(folder) / RECORD_FILE).is_file()
         for agent, path in found.items():
             if agent.endswith(BESIDE) and not alone:
                 continue
@@ -105,40 +113,41 @@ def runs_of(folders: Sequence[str]) -> list[FrozenRun]:
                 raise ValueError(f"{path} is named twice: name every run once")
             seen.add(path.resolve())
             runs.append(_run(read_finished(str(path), path), with_controls=True))
-    names = _names([run.name for run in runs])
-    return [_named(run, name) for run, name in zip(runs, names, strict=True)]
+    return named(runs)
 
 
-def _named(run: FrozenRun, name: str) -> FrozenRun:
-    """A run of another name, after which its controls are called."""
-    controls = {
-        arm: replace(control, name=control_name(name, arm)) for arm, control in run.controls.items()
-    }
-    return replace(run, name=name, controls=controls)
-
-
-def _names(paths: Sequence[str]) -> list[str]:
-    """Paths without what they have in common at the beginning, which is of one machine."""
-    parts = [Path(path).absolute().parts for path in paths]
-    common = min(len(each) for each in parts) - 1
-    while common and len({each[:common] for each in parts}) > 1:
-        common -= 1
-    return ["/".join(each[common:]) for each in parts]
+def named(runs: Sequence[FrozenRun]) -> list[FrozenRun]:
+    """Runs with the names that their manifests give them, after which their controls are called."""
+    names = names_of([folder_of(run.about) for run in runs])
+    return [
+        replace(
+            run,
+            name=name,
+            controls={
+                key: replace(control, name=control_name(name, key))
+                for key, control in run.controls.items()
+            },
+        )
+        for run, name in zip(runs, names, strict=True)
+    ]
 
 
 def control_folders(folder: Path) -> dict[str, Path]:
-    """The evaluations that are controls of the one in a folder, by name: "blind", which
-    `blank_images` wrote beside it; and of one in a training run RUN those of its control arms, each
-    a run in RUN/controls/ARM, which have the same place in their run.
+    """The evaluations that are controls of the one in a folder, by name: "blind" and "twins", which
+    `blank_images` and `twins` wrote beside it; and of one in a training run RUN those of its
+    control arms, each a run in RUN/controls/ARM, which have the same place in their run. Before
+    training there is nothing that an arm could have learned, so that no arm is a control.
     """
     found = {}
-    blind = blind_folder(folder)
-    if not folder.name.endswith(BLIND) and (blind / "records.jsonl").is_file():
-        found["blind"] = blind
+    for name, end in ((BLIND, eval_folders.BLIND), (TWINS, eval_folders.TWINS)):
+        if not folder.name.endswith(BESIDE) and (beside(folder, end) / RECORD_FILE).is_file():
+            found[name] = beside(folder, end)
+    if read_manifest(folder).get("about", {}).get("batches") == 0:
+        return found
     for run in folder.parents:
         place = folder.relative_to(run)
         for arm in sorted((run / CONTROLS).glob("*")):
-            if (arm / place / "records.jsonl").is_file():
+            if (arm / place / RECORD_FILE).is_file():
                 found[arm.name] = arm / place
     return found
 
@@ -152,8 +161,6 @@ def _run(evaluation: FinishedEvaluation, with_controls: bool) -> FrozenRun:
     places = (folder / OVERLAP, folder.parent / OVERLAP)
     overlap = next((path.read_bytes() for path in places if path.is_file()), None)
     return FrozenRun(
-        name=evaluation.name,
-        agent=evaluation.agent,
         records=sorted(evaluation.samples.records, key=order),
         manifest=(folder / MANIFEST).read_bytes(),
         overlap=overlap if with_controls else None,
@@ -162,38 +169,29 @@ def _run(evaluation: FinishedEvaluation, with_controls: bool) -> FrozenRun:
 
 
 def frozen(members: Mapping[str, bytes], claim: Mapping[str, Any]) -> list[FrozenRun]:
-    """The runs that the members of a claim hold, with the names that it gives them.
+    """The runs that the members of a claim hold.
 
     Raises ValueError, which begins with the name of the member, for what is no run.
     """
     places = sorted({int(found[1]) for name in members if (found := _PLACE.match(name))})
-    named = claim.get("runs")
-    named = named if isinstance(named, list) else []
-    if places != list(range(1, len(named) + 1)) or not places:
-        raise ValueError(f"claim.json: it names {len(named)} runs, and there are {len(places)}")
-    return [
-        _frozen(members, f"runs/{place}/", own if isinstance(own, dict) else {})
-        for place, own in zip(places, named)
-    ]
+    runs = claim.get("runs")
+    number = len(runs) if isinstance(runs, list) else 0
+    if places != list(range(1, number + 1)) or not places:
+        raise ValueError(f"claim.json: it names {number} runs, and there are {len(places)}")
+    return named([_frozen(members, f"runs/{place}/") for place in places])
 
 
-def _frozen(members: Mapping[str, bytes], prefix: str, own: Mapping[str, Any]) -> FrozenRun:
+def _frozen(members: Mapping[str, bytes], prefix: str) -> FrozenRun:
     for name in (f"{prefix}{RECORDS}", f"{prefix}{MANIFEST}"):
         if name not in members:
             raise ValueError(f"{name}: it is missing")
     inside = f"{prefix}{CONTROLS}/"
     arms = sorted({n[len(inside) :].partition("/")[0] for n in members if n.startswith(inside)})
-    controls = {}
-    for arm in arms:
-        about = {"name": control_name(str(own.get("name")), arm), "agent": own.get("agent")}
-        controls[arm] = _frozen(members, f"{inside}{arm}/", about)
     run = FrozenRun(
-        name=str(own.get("name")),
-        agent=str(own.get("agent")),
         records=_records(f"{prefix}{RECORDS}", members[f"{prefix}{RECORDS}"]),
         manifest=members[f"{prefix}{MANIFEST}"],
         overlap=members.get(f"{prefix}{OVERLAP}"),
-        controls=controls,
+        controls={arm: _frozen(members, f"{inside}{arm}/") for arm in arms},
     )
     try:
         run.about  # noqa: B018

@@ -28,7 +28,7 @@ line says so.
 - `claim.json`: the statement, and all figures with their intervals, tests and hashes
 - `runs/N/records.jsonl.gz`: every sample of run N, with prompts, replies, programs and verdicts
 - `runs/N/manifest.json`: agent, model, data, decoding, seed, versions and machine of run N
-- `runs/N/controls/NAME/`: the same for its controls, where there are any
+- `runs/N/controls/NAME/`: the same for its controls and its unseen twins, where there are any
 - `runs/N/overlap.json`: test problems among training problems, where somebody looked for them
 
 ## What no check can find out
@@ -64,8 +64,11 @@ def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
     samples = f", {each} samples each" if each > 1 else ""
     bad = [f"{run[key]} {key}" for key in ("broken", "skipped", "undecided") if run[key]]
     counted = f"; counted as wrong: {', '.join(bad)}" if bad else ""
+    batches = {None: "", 0: " before training"}.get(
+        run["batches"], f" after {run['batches']} batches of training"
+    )
     yield (
-        f"{name(run)}: {_percent(run, 'accuracy')} % right [{_percent(run, 'low')}, "
+        f"{name(run)}{batches}: {_percent(run, 'accuracy')} % right [{_percent(run, 'low')}, "
         f"{_percent(run, 'high')}], {run['correct']} of {run['samples']}{samples}{counted}"
     )
     if run["not_run_again"] is not None:
@@ -86,6 +89,14 @@ def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
             f"{name(run)}, control {plain(control)} ({what}): {ours:.1f} % right, the control "
             f"{theirs:.1f} %, {_test(one)}, n = {one['problems']}"
         )
+    if run["twins"] is not None:
+        one = run["twins"]
+        theirs, ours = (100 * share for share in one["accuracy"])
+        without = f", {one['without_twin']} without a twin" if one["without_twin"] else ""
+        yield (
+            f"{name(run)}, unseen twins of its problems: {ours:.1f} % right, on twins {theirs:.1f} "
+            f"%, memorization gap {_test(one)}, n = {one['problems']}{without}"
+        )
     if run["overlap"] is not None:
         one = run["overlap"]
         yield (
@@ -105,10 +116,9 @@ def _comparison_lines(one: Mapping[str, Any], claim: Mapping[str, Any]) -> Itera
 
 
 def _clusters(claim: Mapping[str, Any]) -> str:
-    cluster = claim["design"]["cluster"]
+    cluster, units = (claim["runs"][0][key] for key in ("cluster", "units"))
     if cluster is None:
         return ""
-    units = claim["runs"][0]["units"]
     return f" in {units} clusters by {plain(cluster)}, which are the units of intervals and tests,"
 
 
@@ -147,12 +157,16 @@ def _test(one: Mapping[str, Any]) -> str:
 
 def _absences(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What the claim does not have."""
-    without = [name(run) for run in runs if not run["controls"]]
-    if without:
-        yield f"no control arm: {', '.join(without)}"
-    without = [name(run) for run in runs if run["overlap"] is None]
-    if without:
-        yield f"nobody looked for the problems among training data: {', '.join(without)}"
+    absent = {
+        "no control": [run for run in runs if not run["controls"] and run["batches"] != 0],
+        "no unseen twins": [run for run in runs if run["twins"] is None],
+        "nobody looked for the problems among training data": [
+            run for run in runs if run["overlap"] is None
+        ],
+    }
+    for words, without in absent.items():
+        if without:
+            yield f"{words}: {', '.join(map(name, without))}"
 
 
 def name(run: Mapping[str, Any]) -> str:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import operator
 import random
 import re
 from functools import lru_cache
 
 _EXPRESSIONS = 1 << 14  # remembered: a problem asks for its own several times, drills repeat theirs
+
+_OPERATIONS = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.floordiv,
+}
 
 
 @lru_cache(_EXPRESSIONS)
@@ -23,12 +31,10 @@ def worked(expression: str) -> tuple[str, ...]:
     total, *steps = re.findall(r"[-+*/]?\d+", expression)
     lines = [] if steps else [f"{total}={total}"]
     for step in steps:
-        left, right = int(total), int(step[1:])
-        if step[0] == "/" and left % right:
+        left, right, sign = int(total), int(step[1:]), step[0]
+        if sign == "/" and left % right:
             raise ValueError(f"{left}/{right} does not come out even")
-        total = str(
-            {"+": left + right, "-": left - right, "*": left * right, "/": left // right}[step[0]]
-        )
+        total = str(_OPERATIONS[sign](left, right))
         lines.append(f"{left}{step}={total}")
     return tuple(lines)
 

@@ -225,7 +225,7 @@ BENCHMARKS: dict[str, Facts] = {
         ),
         9233,
         "CC BY-SA 4.0, not to be trained on",
-        tags={"kind": "perturbation_type"},
+        tags={"kind": "perturbation_type", "template": "seed_question"},
         left_out=("answer", "None", "lack a quantity that the answer needs"),
     ),
     "gsm8k_platinum": Facts(

@@ -15,6 +15,7 @@ Rows of their files (invented):
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from slm_math.data.published import checked_limit, existing_path, published_spli
 from slm_math.types import AnswerType, Draft, Problem, Task
 
 HELD_OUT = 0.05  # of training problems, for validation
+LONGEST_TAG = 80  # characters of the value of a tag
 MEASURED = "1%"  # the error allowed in a quantity that was measured or rounded
 _QUANTITY = re.compile(r"[-+]?(?:\d+\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+)")
 _UNIT = re.compile(r"\s*\([^()]*\)\s*$")
@@ -139,13 +141,20 @@ def _task(facts: Facts, id: str, row: FileRow) -> Task:
         if part
     )
     known = {tag: row.fields.get(name) for tag, name in facts.tags.items()}
-    tags = {tag: str(value) for tag, value in known.items() if value is not None}
+    tags = {tag: _tag(str(value)) for tag, value in known.items() if value is not None}
     if facts.reading == "draft":
         return _draft_task(id, text, tags, row)
     gold, kind, tolerance = _gold(facts, row)
     if row.fields.get("unit"):
         text += f" (Unit: {row.text('unit').strip('$')})"
     return Task(Problem(id, text, kind, tags=tags), gold, _solution(row), tolerance)
+
+
+def _tag(value: str) -> str:
+    """The value of a tag; of a long text, such as the problem that others vary, a digest."""
+    if len(value) <= LONGEST_TAG:
+        return value
+    return hashlib.blake2b(value.encode("utf-8", "replace"), digest_size=6).hexdigest()
 
 
 def _gold(facts: Facts, row: FileRow) -> tuple[str, AnswerType, str | None]:

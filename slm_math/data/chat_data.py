@@ -107,8 +107,9 @@ class ChatData(SourceData):
         refused: list[str] = []
         shown = False  # whether there is an image
         for name, rate, dialogue in self._dialogues(split):
-            parts = [part for message in dialogue for part in message.content]
-            images = tuple(part for part in parts if isinstance(part, Image))
+            images = tuple(
+                [part for each in dialogue for part in each.content if isinstance(part, Image)]
+            )
             shown = shown or bool(images)
             if images and chat.sight is None:
                 raise ValueError(

@@ -56,7 +56,7 @@ def check_dialogues(dialogues: Any, owner: str) -> list[Chat]:
             )
         try:
             check_images(
-                part for each in dialogue for part in each.content if isinstance(part, Image)
+                [part for each in dialogue for part in each.content if isinstance(part, Image)]
             )
         except ImageError as error:
             raise ValueError(f"{owner}: dialogue {number}: {error}") from None

@@ -26,18 +26,21 @@ from slm_math.answers.choices import letters
 from slm_math.answers.equivalence import MAX_ANSWER
 from slm_math.answers.tolerance import within
 from slm_math.answers.verdicts import DECISIONS
+from slm_math.patterns import lazy_pattern
 from slm_math.types import Problem
 
 _MISSING = frozenset(("nan", "<na>", "nat", "null", "n/a"))  # how tables print a missing value
-_ENVIRONMENT = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
-_WORD = re.compile(r"(?<!\\)(?<![^\W\d_])[^\W\d_]{2,}")  # of any script; LaTeX's commands are none
+_ENVIRONMENT = lazy_pattern(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
+_WORD = lazy_pattern(
+    r"(?<!\\)(?<![^\W\d_])[^\W\d_]{2,}"
+)  # of any script; LaTeX's commands are none
 _ABBREVIATIONS = frozenset("dr eq fig ft hr in lb min mr mrs ms mt no oz sec sq st vs yd".split())  # noqa: SIM905
-_SENTENCE_END = re.compile(r"([^\W\d_]{2,}|[\d)\]}$%])(?:[.!?؟][\"')]{0,2}\s+|[。！？]\s*)(?=\S)")
-_FORMULA = re.compile(r"[\\^_{}]")
-_COMPUTATION = re.compile(r"\d\s?[-+*/×÷]\s?\d[\d.,]*\s?=")
-_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
-_PHRASE = re.compile(r"answer|result|option|choice|\bans\b", re.IGNORECASE)
-_AFTERWARDS = re.compile(r"[.!?]\s+\S|\n\s*\S")
+_SENTENCE_END = lazy_pattern(r"([^\W\d_]{2,}|[\d)\]}$%])(?:[.!?؟][\"')]{0,2}\s+|[。！？]\s*)(?=\S)")
+_FORMULA = lazy_pattern(r"[\\^_{}]")
+_COMPUTATION = lazy_pattern(r"\d\s?[-+*/×÷]\s?\d[\d.,]*\s?=")
+_BOX = lazy_pattern(r"\\(?:boxed|fbox)(?![a-zA-Z])")
+_PHRASE = lazy_pattern(r"answer|result|option|choice|\bans\b", re.IGNORECASE)
+_AFTERWARDS = lazy_pattern(r"[.!?]\s+\S|\n\s*\S")
 WAY_OUT = "give the answer alone, or mark it: '#### 12' at the end, or \\boxed{12}"
 
 

@@ -8,6 +8,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from slm_math.answers.number_words import TENS, UNITS
+from slm_math.patterns import lazy_pattern
 
 # words that are numbers
 COUNTS = frozenset((
@@ -43,18 +44,18 @@ _SAME = {
     "degree": "circ",
 }
 _KEPT = frozenset("-/*%()[]")  # Unicode calls them punctuation, here they are signs
-_DASHES = re.compile("[‐‑‒–—―−﹣－]")
+_DASHES = lazy_pattern("[‐‑‒–—―−﹣－]")
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
-_RAISED_DIGITS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
-_PARTS = re.compile("(?=[¼½¾⅐-⅞])")
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
+_RAISED_DIGITS = lazy_pattern("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_PARTS = lazy_pattern("(?=[¼½¾⅐-⅞])")
+_INVISIBLE = lazy_pattern("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 _FONT = "text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|operatorname|mbox|hbox|rm|bf|it"
 _SPACES = r"left|right|[bB]igg?[lr]?|quad|qquad|displaystyle|textstyle|limits|phantom|hspace|vspace"
 
 # characters of which a text must have one for a rule to change it ("": nothing is certain), the
 # rule, and its change; no rule writes such a character into a text that had none
 _RULES = [
-    (frozenset(needs), re.compile(rule), new)
+    (frozenset(needs), lazy_pattern(rule), new)
     for needs, rule, new in (
         ("\\", r"\\\\(?:\[[^\]\s]*\])?", " "),  # a new row
         (",", r"(?<=\d)(?:\{,\}|,\\!|\\,)(?=\d{3}(?!\d))", ","),

@@ -29,8 +29,7 @@ KINDS: tuple[Kind, ...] = ("exact", "normalized", "13-gram")
 _SIGNS = frozenset("+-*/^=<>%")
 _LETTER = re.compile(r"[^\W\d_]")
 _digits = re.compile(r"[0-9]+").findall
-# where normalization may join or split digits, remove them or write some; it may begin .5 with a 0
-_REWRITTEN = re.compile(r"[^\x00-\x7f]|\\|,[0-9}]|frac", re.IGNORECASE)
+_JOINED = re.compile(r",[0-9}]")
 
 
 @dataclass(frozen=True)
@@ -157,12 +156,28 @@ def _perhaps_same(train: Sequence[Problem], test: Sequence[Problem]) -> list[int
 
     def may_have_one(problem: Problem) -> bool:
         text = "\n".join((problem.text, *problem.choices))
-        if _REWRITTEN.search(text) is not None:
+        if _may_be_rewritten(text):
             return True
         numbers = set(_digits(text))
-        return any(own <= numbers for number in numbers for own in by_rarest.get(number, ()))
+        for number in numbers:
+            for own in by_rarest.get(number, ()):
+                if own <= numbers:
+                    return True
+        return False
 
     return [place for place, problem in enumerate(train) if may_have_one(problem)]
+
+
+def _may_be_rewritten(text: str) -> bool:
+    """Whether normalization may join or split digits, remove them or write some; it may begin .5
+    with a 0.
+    """
+    return (
+        not text.isascii()
+        or "\\" in text
+        or ("," in text and _JOINED.search(text) is not None)
+        or "frac" in text.lower()
+    )
 
 
 @dataclass(frozen=True)

@@ -138,11 +138,13 @@ class Engine:
     `returns_logprobs`: replies carry token ids and log-probabilities, which a trained role needs.
     `runs_in_poll`: the engine computes only inside `poll`; other engines make progress elsewhere.
     `takes_effort`: it can ask a model how much to think (`Sampling.effort`).
+    `needs_all_ranks`: where several processes train, it starts in all of them at the same time.
     """
 
     returns_logprobs: bool = False
     runs_in_poll: bool = False
     takes_effort: bool = False
+    needs_all_ranks: bool = False
     name: str = "engine"
 
     def submit(self, request: Request) -> int:

@@ -103,6 +103,20 @@ class Fleet(EndpointEngine):
             return False
         return True
 
+    async def _named_weights(self, server: VLLMServer) -> set[str]:
+        """The version of a server's weights if its responses do not name it, otherwise nothing.
+
+        Asked for before and after a request: a process that answered with what it started with, and
+        has got the policy's weights since, named another one before.
+        """
+        if self._expected is None or server.names_weights:
+            return set()
+        try:
+            info = await self._get(f"{server.url}/weight_info")
+            return {str(info.json()["weight_version"])}
+        except (TransportError, ValueError, LookupError, TypeError) as error:
+            raise TemporaryFailure(f"{type(error).__name__}: {error}") from None
+
     async def _get(self, url: str) -> Response:
         """The response of a control route. Raises TransportError unless its status is 200."""
         try:

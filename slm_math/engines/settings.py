@@ -134,7 +134,7 @@ def choose_engine(
 
     "auto" uses the servers if some are named; vLLM if a supported version is installed, a GPU is
     available (`gpu`; by default torch is asked) and there is one rank only; otherwise transformers.
-    Raises ValueError if the choice is impossible.
+    With "vllm", every rank has an engine of its own. Raises ValueError if the choice is impossible.
     """
     gpu = torch.cuda.is_available() if gpu is None else gpu
     if engine == "transformers":
@@ -146,16 +146,11 @@ def choose_engine(
     if vllm.servers:
         return "servers"
     reason = vllm_setup.refusal()
-    if reason is None and ranks > 1:
-        reason = (
-            f"vLLM in the training process needs a single process, but {ranks} train: start "
-            "`vllm serve` and set vllm.servers"
-        )
     if engine == "vllm":
         if reason is not None:
             raise ValueError(f"engine vllm: {reason}")
         return engine
-    return "vllm" if reason is None and gpu else "transformers"
+    return "vllm" if reason is None and gpu and ranks == 1 else "transformers"
 
 
 def vllm_slots(inference: Inference, default: int = 256) -> int:

@@ -26,10 +26,12 @@ from slm_math.engines.prefill import Prompt, read, symbols_of
 from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.sampling import uniforms
 from slm_math.engines.vllm_setup import kv_bytes, memory
-from slm_math.policy.caches import DecodingCache, RowCache, attends_only
+from slm_math.policy.caches import DecodingCache, OwnCaches, attends_only
 from slm_math.policy.chat import ChatFormat
-from slm_math.policy.forward import evaluating, next_logits
+from slm_math.policy.forward import evaluating, inner, next_logits
+from slm_math.policy.graphs import capture_on
 from slm_math.policy.loading import context_in
+from slm_math.policy.slots import SlotCache, Slots
 from slm_math.types import Image, Reply
 
 SLOTS = 64
@@ -80,7 +82,8 @@ class TransformersEngine(LocalEngine):
         self._tickets = 0
         self._waiting: deque[tuple[int, Request]] = deque()
         self._batch: Batch | None = None
-        self._cache: DecodingCache | None = None
+        self._cache: DecodingCache | SlotCache | None = None
+        self.captured = Slots(capture_on(model.device), memory_of(model.device) // SHARE)
         self.prefixes = KeptPrefixes(memory_of(model.device) // SHARE)
         self._ended = frozenset[int]()
 
@@ -100,6 +103,7 @@ class TransformersEngine(LocalEngine):
 
     def update(self, version: int, weights: Weights | None = None) -> None:
         self.version = version  # this engine decodes with the trainer's own weights
+        self.captured.settle()
         self.release()
 
     def release(self) -> None:
@@ -174,7 +178,7 @@ class TransformersEngine(LocalEngine):
         batch, cache = self._batch, self._cache
         assert batch is not None
         assert cache is not None
-        if isinstance(cache, RowCache):
+        if not isinstance(cache, OwnCaches):
             for index, row in enumerate(batch.rows):
                 if row.finish:
                     states = cache.row(index, row.length)
@@ -216,11 +220,14 @@ class TransformersEngine(LocalEngine):
         logits, cache = self._prefill(rows)
         batch = Batch(rows, self.model.device)
         finished = self._sample(batch, logits)
-        if self._batch is None or self._cache is None:
-            self._batch, self._cache = batch, cache
+        before = None if self._batch is None else self._cache
+        if self._batch is None or before is None:
+            self._batch = batch
         else:
             self._batch.join(batch)
-            self._cache.join(cache)
+        lengths = [row.length for row in self._rows]
+        most = max(row.most for row in self._rows)
+        self._cache = self.captured.joined(inner(self.model), before, cache, lengths, most=most)
         return rejected + finished
 
     def _prefill(self, rows: list[Decoding]) -> tuple[Tensor, DecodingCache]:
@@ -256,7 +263,7 @@ class TransformersEngine(LocalEngine):
         self,
         ids: Tensor,
         lengths: Tensor,
-        cache: DecodingCache,
+        cache: DecodingCache | SlotCache,
         images: tuple[tuple[Image, ...], ...] = (),
         lags: Tensor | None = None,
     ) -> Tensor:

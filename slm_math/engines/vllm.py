@@ -62,6 +62,7 @@ class VLLMEngine(LocalEngine):
     """
 
     name = "vLLM"
+    needs_all_ranks = True
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ class VLLMServer:
         restarted: whether it may have restarted since the last push.
         pushed_since: when weights were first pushed without a reply by them so far.
         failed_pushes: how often they have been pushed since then.
+        names_weights: whether each of its responses names the weights that sampled it.
     """
 
     def __init__(self, url: str, key: str) -> None:
@@ -47,6 +48,7 @@ class VLLMServer:
         self.restarted = False
         self.pushed_since = 0.0
         self.failed_pushes = 0
+        self.names_weights = True
         self._parts: dict[Part, Callable[[], Iterable[tuple[str, Any]]]] = {}  # of a push
         self._key = key
         self._backend: str | None = None  # of the weight transfer
@@ -120,6 +122,7 @@ class VLLMServer:
         reason = vllm_setup.refusal(version)
         if reason is not None:
             raise ValueError(f"{self.url}: {reason}")
+        self.names_weights = vllm_setup.names_weights(version)
         return version
 
     def model(self) -> Mapping[str, Any]:

@@ -229,9 +229,11 @@ class VLLMServers(Fleet):
         EngineError.
         """
         try:
+            before = await self._named_weights(server)
             sampled, versions = parse_completion(
                 await self._post_watched(server, ROUTE, self._body(pending), pending.budget)
             )
+            versions |= before | await self._named_weights(server)
         except Refused as error:
             # the server has restarted and does not know the adapters
             if error.status == 404 and self._expected is not None:
@@ -334,6 +336,7 @@ class VLLMServers(Fleet):
                 )
             except TemporaryFailure as error:
                 raise EngineError(f"{server.url}: {error}") from None
+            versions = versions or {str(server.weights_version())}
             if versions != {self._expected}:
                 raise EngineError(
                     f"{server.url} answers with weights {versions} after it was sent "

@@ -1,4 +1,6 @@
-"""What is known about vLLM before it is imported: supported versions, environment, memory."""
+"""What is known about vLLM before it is imported: supported versions and what differs between
+them, environment, memory.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,11 @@ from packaging.version import InvalidVersion, Version
 
 from slm_math.extras import install
 
-# other versions are rejected because vLLM changes its weight-transfer and sampling interfaces
-# between releases
-TESTED = SpecifierSet(">=0.32,<0.33")
+# Other versions are rejected, because vLLM changes its weight-transfer and sampling interfaces
+# between releases. scripts/check_vllm_versions.sh runs the tests with each of these.
+TESTED = SpecifierSet(">=0.31,<0.33")
+# from this version on, each response of a server names the versions of the weights that sampled it
+NAMES_WEIGHTS = Version("0.32")
 # the name of the weight transfer of slm_math.engines.vllm_worker in vLLM's registry
 WEIGHTS_BACKEND = "slm_math"
 OVERHEAD = 2 * 2**30  # bytes for activations, captured graphs and the CUDA context
@@ -51,6 +55,11 @@ def refusal(checked: str | None = None) -> str | None:
             f"was, vllm{TESTED}"
         )
     return None
+
+
+def names_weights(checked: str) -> bool:
+    """Whether the responses of a server of this version name the weights that sampled them."""
+    return Version(Version(checked).base_version) >= NAMES_WEIGHTS
 
 
 def import_vllm() -> Any:

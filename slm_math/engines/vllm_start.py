@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
+from torch import distributed
 
 from slm_math.engines import vllm_setup
 
@@ -67,8 +69,13 @@ def cpu_options(config: Any, slots: int, context: int, bytes_per_number: int) ->
 
 
 def start(arguments: Mapping[str, Any], receives_weights: bool) -> Any:
-    """Starts vLLM's engine; `receives_weights`: whether its weights will be updated."""
-    with _state_restored():
+    """Starts vLLM's engine; `receives_weights`: whether its weights will be updated.
+
+    Where several processes train, all of them must start one at the same time, since vLLM makes its
+    groups of processes within theirs.
+    """
+    ranks = _ranks()
+    with _state_restored(), _launched(ranks):
         vllm_setup.import_vllm()
         from vllm import EngineArgs  # type: ignore[attr-defined]
         from vllm.config import WeightTransferConfig
@@ -80,6 +87,8 @@ def start(arguments: Mapping[str, Any], receives_weights: bool) -> Any:
                 backend=vllm_setup.WEIGHTS_BACKEND
             )
             transfer["worker_extension_cls"] = "slm_math.engines.vllm_worker.Extension"
+        if ranks > 1:  # each has an engine of its own, on its own device
+            transfer["distributed_executor_backend"] = "external_launcher"
         core = LLMEngine.from_engine_args(EngineArgs(**arguments, **transfer))
     _running.append(core)
     return core
@@ -89,14 +98,48 @@ def stop(core: Any) -> None:
     """Ends an engine.
 
     vLLM would destroy the process-wide state at every shutdown, also if other engines still use it,
-    so only the last one may.
+    so only the last one may; the group of the ranks that train is theirs.
     """
     _running.remove(core)
     if _running:
         with patch("vllm.v1.engine.core.cleanup_dist_env_and_memory"):
             core.engine_core.shutdown()
     else:
-        core.engine_core.shutdown()
+        with _group_preserved() if _ranks() > 1 else nullcontext():
+            core.engine_core.shutdown()
+
+
+def _ranks() -> int:
+    """The number of processes that train together."""
+    found = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if found else 1
+
+
+@contextmanager
+def _launched(ranks: int) -> Iterator[None]:
+    """The environment in which vLLM looks for its rank, which not every launcher sets, and for its
+    device.
+    """
+    if ranks == 1:
+        yield
+        return
+    device = torch.cuda.current_device() if torch.cuda.is_available() else 0
+    place = {"RANK": str(distributed.get_rank()), "LOCAL_RANK": str(device)}
+    with patch.dict(os.environ, place):
+        yield
+
+
+@contextmanager
+def _group_preserved() -> Iterator[None]:
+    """Lets vLLM destroy its own process groups, but not the one that all ranks share."""
+    destroy = distributed.destroy_process_group
+
+    def destroy_own(group: Any = None) -> None:
+        if group is not None:
+            destroy(group)
+
+    with patch.object(distributed, "destroy_process_group", destroy_own):
+        yield
 
 
 @contextmanager

@@ -13,16 +13,23 @@ from slm_math.evaluation.runs import FinishedEvaluation
 from slm_math.metrics.arrays import as_column
 from slm_math.metrics.columns import Samples
 
-IMAGES = "images"
+IMAGES, PROBLEM = "images", "problem"
 _CLUSTER = 1 << 32  # above the numbers of problems and of their units
 
 
 def by_cluster(samples: Samples, cluster: str) -> Samples:
     """Samples whose units are clusters: the problems with the same value of a tag, or with the same
-    images for "images". A problem without that tag, or without an image, stays a unit.
+    images for "images". A problem without that tag, or without an image, stays a unit. "problem"
+    stands for none: every problem is a unit, also an instance of a template (whose units are else
+    the templates, see `unit_of`).
 
     Raises ValueError if no problem has that tag, or any image.
     """
+    if cluster == PROBLEM:
+        drafts = samples.fact(lambda one: one.answer_type == "verdict") > 0
+        return replace(
+            samples, units=np.where(drafts, samples.units, samples.problems), cluster=None
+        )
     if cluster in samples.tags:
         numbers = samples.tags[cluster].astype(np.int64)
     elif cluster == IMAGES and len(samples.tables.shown):
@@ -35,15 +42,30 @@ def by_cluster(samples: Samples, cluster: str) -> Samples:
             f"no problem has a tag {cluster} to cluster by; there are {', '.join(known) or 'none'}"
         )
     own = samples.units.astype(np.int64)
-    return replace(samples, units=np.where(numbers > 0, _CLUSTER + numbers, own))
+    units = np.where(numbers > 0, _CLUSTER + numbers, own)
+    return replace(samples, units=units, cluster=cluster)
+
+
+def clustered(samples: Samples, cluster: str | None) -> Samples:
+    """The samples of `by_cluster`; as they are without a cluster."""
+    return samples if cluster is None else by_cluster(samples, cluster)
+
+
+def units_lines(samples: Samples) -> list[str]:
+    """A line on which units intervals and tests have, if these are not the problems."""
+    if samples.cluster is None:
+        return []
+    units, problems = (len(np.unique(each)) for each in (samples.units, samples.problems))
+    return [
+        f"the units of intervals and tests are {units:,} clusters of the {problems:,} problems, by "
+        f"{samples.cluster} (--cluster problem: each problem is one)"
+    ]
 
 
 def clustered_runs(
     runs: Mapping[str, FinishedEvaluation], cluster: str | None
 ) -> dict[str, FinishedEvaluation]:
-    """Evaluations with the samples of `by_cluster`; as they are without a cluster."""
-    if cluster is None:
-        return dict(runs)
+    """Evaluations with the samples of `clustered`."""
     return {
-        name: replace(one, samples=by_cluster(one.samples, cluster)) for name, one in runs.items()
+        name: replace(one, samples=clustered(one.samples, cluster)) for name, one in runs.items()
     }

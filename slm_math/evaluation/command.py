@@ -95,6 +95,7 @@ def evaluate(
     from slm_math.evaluation.live import Live
     from slm_math.evaluation.power_lines import detect_line
     from slm_math.evaluation.shots import with_shots
+    from slm_math.metrics.facts import TEMPLATE
     from slm_math.metrics.summary import Summary
     from slm_math.records.files import configuration
     from slm_math.rollout.collect import check_agents
@@ -118,7 +119,8 @@ def evaluate(
             "unless the agent sets a temperature"
         )
     if detect is not None:
-        print(detect_line(as_share("detect", detect), len(tasks), samples))
+        units = {task.problem.tags.get(TEMPLATE, task.problem.id) for task in tasks}
+        print(detect_line(as_share("detect", detect), len(tasks), samples, len(units)))
     about = {"source": source.name, "split": split, "configuration": configuration.get()}
     agents = {
         name: with_shots(agent, shots, source=shots_source or source, tasks=tasks, seed=seed)
@@ -179,6 +181,7 @@ def _print_results(
 ) -> None:
     """Prints the results of the evaluations in a folder."""
     from slm_math.evaluation.blind import control_lines
+    from slm_math.evaluation.clusters import units_lines
     from slm_math.evaluation.plain import print_line
     from slm_math.evaluation.table import (
         decoding_line,
@@ -200,6 +203,7 @@ def _print_results(
         *gap_lines({name: out / name for name in names}),
         *summary_lines(rows),
         *filter(None, (decoding_line(name, out / name) for name in names)),
+        *dict.fromkeys(line for some in samples.values() for line in units_lines(some)),
         *warning_lines(rows),
     ]:
         print_line(console, line)

@@ -88,11 +88,8 @@ def shown_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def compare(
-    runs: Mapping[str, Samples | Sequence[Record]], cluster: str = "problem"
-) -> list[Comparison]:
-    """Compares every run with the first, given the records of each by name; `cluster` says what
-    their units are.
+def compare(runs: Mapping[str, Samples | Sequence[Record]]) -> list[Comparison]:
+    """Compares every run with the first, given the records of each by name.
 
     Raises ValueError if there is nothing to compare, or if the runs do not have the same problems.
     """
@@ -101,7 +98,7 @@ def compare(
     (a, before), *others = ((name, _outcome(name, some)) for name, some in runs.items())
     for b, after in others:
         check_paired(a, before, b, after)
-    return adjusted([_comparison((a, before), (b, after), cluster) for b, after in others])
+    return adjusted([_comparison((a, before), (b, after)) for b, after in others])
 
 
 def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -258,7 +255,7 @@ def _outcome(name: str, records: Samples | Sequence[Record]) -> Outcome:
     return outcome(samples)
 
 
-def _comparison(one: tuple[str, Outcome], other: tuple[str, Outcome], cluster: str) -> Comparison:
+def _comparison(one: tuple[str, Outcome], other: tuple[str, Outcome]) -> Comparison:
     (a, before), (b, after) = one, other
     places = before.places_in(after)
     old, sizes = before.right, before.sizes
@@ -273,7 +270,7 @@ def _comparison(one: tuple[str, Outcome], other: tuple[str, Outcome], cluster: s
         clusters = partial(_clusters, list(differences()), order, starts)
         p = sign_flip(sum(some, Fraction()) for some in clusters())
         seen = detectable_spread(clustered_error([list(map(float, some)) for some in clusters()]))
-        test = f"sign-flip permutation by {cluster}"
+        test = f"sign-flip permutation by {before.samples.cluster or 'problem'}"
         low, high = clustered_interval([list(map(float, some)) for some in clusters()])
     elif before.single and after.single:
         p, test = mcnemar(int(gained.sum()), int(lost.sum())), "exact McNemar"

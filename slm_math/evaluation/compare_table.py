@@ -14,7 +14,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from slm_math.evaluation.clusters import clustered_runs
+from slm_math.evaluation.clusters import clustered_runs, units_lines
 from slm_math.evaluation.compare import (
     Comparison,
     adjusted,
@@ -27,7 +27,6 @@ from slm_math.evaluation.compare_verdicts import (
     adjusted_balanced,
     compare_balanced,
 )
-from slm_math.evaluation.pairing import paired
 from slm_math.evaluation.plain import as_name, cell, encodable, plain, print_line
 from slm_math.evaluation.runs import (
     FinishedEvaluation,
@@ -69,8 +68,9 @@ def compare_runs(
         over: with "seeds", whether a method is better and not only these weights: the first half
             of the folders are runs of the baseline with different seeds, the second half those of
             the method, in the same order. Prints intervals whose level is the seed.
-        cluster: a tag of the problems, such as template, or images: problems with the same value,
-            or with the same images, are one unit of intervals and tests.
+        cluster: a tag of the problems, or images: problems with the same value, or with the same
+            images, are one unit of intervals and tests. By default the instances of a template
+            are (tag template), where there are such; "problem" takes each as one.
         filter: of files of lm-eval, the filter whose rows count (strict-match): what it left of the
             replies is graded.
     """
@@ -98,7 +98,7 @@ def _compare_runs(
         show_seeds(groups, out, console)
         return
     by_agent = {
-        agent: compare({name: one.samples for name, one in group.items()}, cluster or "problem")
+        agent: compare({name: one.samples for name, one in group.items()})
         for agent, group in groups.items()
     }
     every = iter(adjusted([one for comparisons in by_agent.values() for one in comparisons]))
@@ -108,7 +108,8 @@ def _compare_runs(
         console.print(comparison_table(agent, comparisons))
         if balanced[agent]:
             console.print(balanced_table(agent, balanced[agent]))
-        for note in (*notes[agent], *identity_notes(groups[agent])):
+        baseline = next(iter(groups[agent].values())).samples
+        for note in (*notes[agent], *units_lines(baseline), *identity_notes(groups[agent])):
             print_line(console, plain(note, 2000))
         for comparison in comparisons:
             print_line(console, detectable_line(comparison))
@@ -127,7 +128,11 @@ def _compare_runs(
         told = [
             note
             for agent, group in groups.items()
-            for note in (*notes[agent], *identity_notes(group))
+            for note in (
+                *notes[agent],
+                *units_lines(next(iter(group.values())).samples),
+                *identity_notes(group),
+            )
         ]
         write_json(Path(out), {"comparisons": data, "notes": told, "not_compared": left_out})
         print_line(console, f"written to {out}")
@@ -144,6 +149,8 @@ def with_paired(
     for agent, group in groups.items():
         result[agent], notes[agent] = group, []
         if any(one.saved for one in group.values()):
+            from slm_math.evaluation.pairing import paired  # which reads texts of problems
+
             samples, notes[agent] = paired({name: one.samples for name, one in group.items()})
             result[agent] = {
                 name: replace(one, samples=samples[name]) for name, one in group.items()

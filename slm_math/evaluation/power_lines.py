@@ -118,17 +118,21 @@ def plan_lines(
         yield f"{problems:,} problems see {_percent(difference)} points with a power of {text} %"
 
 
-def detect_line(difference: float, problems: int, samples: int) -> str:
+def detect_line(difference: float, problems: int, samples: int, units: int | None = None) -> str:
     """Before an evaluation: whether it is large enough to see a difference, at a discordance of
-    20 %.
+    20 %. `units` are the templates of the problems, if these are fewer.
     """
     design = Design(samples, GUESS)
     seen, needed = design.detectable(problems), design.problems(difference)
     enough = seen is not None and seen <= difference
     rest = "" if enough else f"; {_percent(difference)} points need {_numbers([needed])} problems"
+    alike = ""
+    if units is not None and units < problems:
+        few = design.detectable(units)
+        alike = f"; if the instances of each of {units:,} templates are alike, {seen_text([few])}"
     return (
         f"{'detect' if enough else 'warning'}: {problems:,} problems see {seen_text([seen])} "
-        f"between two runs, if they differ on {_percent(GUESS)} % of the problems{rest} "
+        f"between two runs, if they differ on {_percent(GUESS)} % of the problems{rest}{alike} "
         "(slm-math power --pilot A B knows more)"
     )
 

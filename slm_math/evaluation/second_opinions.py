@@ -12,6 +12,7 @@ from slm_math.evaluation.progress import with_progress
 from slm_math.metrics.disputes import Dispute, Disputes
 from slm_math.records.files import write_json
 from slm_math.records.record import Record
+from slm_math.records.stating import stating_reply
 from slm_math.records.stored import StoredRecords
 from slm_math.types import Problem, Task
 
@@ -53,5 +54,5 @@ def _dispute(record: Record) -> Dispute:
         gold=record.gold,
         correct=record.correct,
         reason=record.reason,
-        opinion=second_opinion(record.answer, task),
+        opinion=second_opinion(record.answer, task, stating_reply(record) or ""),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slm_math.evaluation.clusters import clustered
 from slm_math.evaluation.compare import Comparison, compare, shown_p
 from slm_math.evaluation.pairing import Renamed
 from slm_math.evaluation.runs import read_beside
@@ -57,9 +58,12 @@ class Gap:
 
 
 def memorization_gap(
-    problems: Samples | Sequence[Record], twins: Samples | Sequence[Record]
+    problems: Samples | Sequence[Record],
+    twins: Samples | Sequence[Record],
+    cluster: str | None = None,
 ) -> Gap:
-    """Problems against their twins, paired by the tag `twin_of` of the twins.
+    """Problems against their twins, paired by the tag `twin_of` of the twins; `cluster` as in
+    `clustered`.
 
     Raises ValueError for twins of other problems.
     """
@@ -72,7 +76,9 @@ def memorization_gap(
             raise ValueError(f"{twin.id} is the twin of no problem of the evaluation ({parent})")
         rows.append(row)
         places.append(first[parent])
-    renamed = Samples.of(_AsParents(others.records, rows, every.records, places))
+    renamed = clustered(
+        Samples.of(_AsParents(others.records, rows, every.records, places)), cluster
+    )
     twinned = every.also_in(renamed)
     [comparison] = compare({"twins": renamed, "problems": every.where(twinned)})
     return Gap(comparison, len(np.unique(every.problems[~twinned])))

@@ -8,15 +8,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slm_math.records.record import Record, TurnEvent
+from slm_math.records.stating import final_turn, stating_reply
 
 SCORER = "slm_math"
 METRIC = "exact_match"
 
 
-def final_turn(record: Record) -> TurnEvent | None:
-    """The last reply of the role that spoke first, which is the one that answers."""
-    own = [turn for turn in record.turns if turn.role == record.turns[0].role]
-    return own[-1] if own else None
+def final_reply(record: Record) -> str:
+    """What the agent says in the end: the last reply of the role that answers. If the answer is
+    another than this one states, such as that of a vote or a program, it follows in a box.
+    """
+    turn = final_turn(record)
+    reply = "" if turn is None else turn.reply
+    if (
+        record.answer is None
+        or record.answer_type == "verdict"
+        or stating_reply(record) is not None
+    ):
+        return reply
+    return f"{reply}\n\n\\boxed{{{record.answer}}}".lstrip()
 
 
 def lm_eval_row(records: Sequence[Record], number: int) -> dict[str, Any]:
@@ -24,7 +34,7 @@ def lm_eval_row(records: Sequence[Record], number: int) -> dict[str, Any]:
     of several samples is that of the first.
     """
     first = records[0]
-    turns = [final_turn(record) for record in records]
+    turn = final_turn(first)
     doc: dict[str, Any] = {
         "id": first.id,
         "problem": first.problem,
@@ -33,13 +43,13 @@ def lm_eval_row(records: Sequence[Record], number: int) -> dict[str, Any]:
     }
     if first.choices:
         doc["choices"] = list(first.choices)
-    prompt = "" if turns[0] is None else json.dumps(_messages(turns[0]), ensure_ascii=False)
+    prompt = "" if turn is None else json.dumps(_messages(turn), ensure_ascii=False)
     return {
         "doc_id": number,
         "doc": doc,
         "target": first.gold,
         "arguments": {"gen_args_0": {"arg_0": [prompt], "arg_1": {}}},
-        "resps": [["" if turn is None else turn.reply for turn in turns]],
+        "resps": [list(map(final_reply, records))],
         "filtered_resps": ["[invalid]" if first.answer is None else first.answer],
         "filter": SCORER,
         "metrics": [METRIC],
@@ -60,8 +70,7 @@ def _messages(turn: TurnEvent) -> list[dict[str, str]]:
 
 def inspect_sample(record: Record, model: str) -> dict[str, Any]:
     """A sample of an Inspect log, with our verdict as its score."""
-    turn = final_turn(record)
-    reply = "" if turn is None else turn.reply
+    turn, reply = final_turn(record), final_reply(record)
     ended = "max_tokens" if turn is not None and turn.finish == "length" else "stop"
     message = {"role": "assistant", "content": reply, "source": "generate"}
     choices = {"choices": list(record.choices)} if record.choices else {}

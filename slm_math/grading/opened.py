@@ -1,4 +1,6 @@
-"""Files of completions where a command expects folders of evaluations."""
+"""Files of completions where a command expects folders of evaluations. What grades them is imported
+where there is such a file.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from slm_math.evaluation.plain import plain, print_line
-from slm_math.grading.fields import Fields
-from slm_math.grading.recording import SAVED, Recorder
-from slm_math.grading.saved import with_row_kind
-from slm_math.grading.scoring import grade_lines
-from slm_math.grading.tally import Tallies
 from slm_math.records.eval_folders import RECORDS, add_distinct, last_evaluation, named_runs
+
+if TYPE_CHECKING:
+    from slm_math.grading.fields import Fields
+    from slm_math.grading.tally import Tallies
 
 
 def record_file(path: Path, folder: Path, fields: Fields) -> Tallies:
@@ -24,6 +26,11 @@ def record_file(path: Path, folder: Path, fields: Fields) -> Tallies:
 
     Raises ValueError for a file that cannot be read as it is.
     """
+    from slm_math.grading.recording import SAVED, Recorder
+    from slm_math.grading.saved import with_row_kind
+    from slm_math.grading.scoring import grade_lines
+    from slm_math.grading.tally import Tallies
+
     fields = replace(with_row_kind(path, fields), recorded=True)
     tallies = Tallies(fields)
     graded = grade_lines(path, fields, None, Console(stderr=True))
@@ -72,10 +79,15 @@ def _folder_of(name: str, room: Path, console: Console, filter: str | None) -> P
     path = Path(name)
     if path.name == RECORDS:
         return path.parent
+    from slm_math.grading.fields import Fields
+    from slm_math.grading.recording import SAVED
+
     folder = room / path.name / SAVED
     try:
         tallies = record_file(path, folder, Fields(filter=filter))
     except ValueError as error:
+        if "--" not in str(error):  # no option would help
+            raise
         raise ValueError(
             f"{error} (with `slm-math grade {name} --records FOLDER`, which takes these options; "
             "then name the folder)"

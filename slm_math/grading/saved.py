@@ -14,7 +14,7 @@ from rich.console import Console
 
 from slm_math.answers import grade
 from slm_math.data.json_lines import RowError, dump, parse
-from slm_math.evaluation.plain import plain
+from slm_math.evaluation.plain import plain, print_line
 from slm_math.foreign.joining import Golds
 from slm_math.foreign.paths import field_paths
 from slm_math.foreign.shapes import shape_of
@@ -26,7 +26,8 @@ from slm_math.grading.roles import check_reference, completion_field
 from slm_math.grading.row_verdicts import check_named
 from slm_math.grading.rows import rows
 from slm_math.grading.scoring import grade_lines
-from slm_math.grading.tally import Tallies, accuracy, print_line, print_tally, print_unread
+from slm_math.grading.tallied import accuracy, print_tally, print_unread
+from slm_math.grading.tally import Tallies
 from slm_math.records.outputs import check_output
 from slm_math.stopping import Stopped
 

@@ -82,10 +82,15 @@ class GradedSample(NamedTuple):
         answer = "null" if self.answer is None else quoted(self.answer)
         opinion = ""
         if self.opinion is not None:
-            said, *readings = self.opinion
-            told = "null" if said is None else _in_json(said)
-            read = ", ".join(map(quoted, readings))
-            opinion = f', "second_opinion": {told}, "second_readings": [{read}]'
+            one = self.opinion
+            answer_right, reply_right = (
+                "null" if right is None else _in_json(right)
+                for right in (one.correct, one.reply_correct)
+            )
+            opinion = (
+                f', "second_opinion": {answer_right}, "second_opinion_of_reply": {reply_right}, '
+                f'"second_readings": [{", ".join(map(quoted, (one.answer, one.found, one.gold)))}]'
+            )
         return (
             f'{{"line": {self.line}, "sample": {self.sample}, {id}'
             f'"correct": {_in_json(self.correct)}, "answer": {answer}, '
@@ -305,7 +310,9 @@ def grade_case(case: Case, fields: Fields = Fields()) -> GradedSample:
         record=record_of(case, answer, correct, reason=reason, method=method, lenient=lenient)
         if fields.recorded
         else None,
-        opinion=second_opinion(answer, task) if fields.second_opinion else None,
+        opinion=second_opinion(answer, task, "" if case.extracted else text)
+        if fields.second_opinion
+        else None,
     )
 
 

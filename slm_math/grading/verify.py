@@ -14,7 +14,7 @@ from rich.console import Console
 
 from slm_math.answers import grader_version
 from slm_math.data.json_lines import RowError, lines, parse
-from slm_math.evaluation.plain import plain
+from slm_math.evaluation.plain import plain, print_line
 from slm_math.grading.fields import VERDICT
 from slm_math.grading.saved import (
     Options,
@@ -25,7 +25,8 @@ from slm_math.grading.saved import (
 )
 from slm_math.grading.scoring import GradedLine, GradedSample, grade_lines
 from slm_math.grading.stored_verdicts import check_stored, stored_names
-from slm_math.grading.tally import SHOWN, Tallies, print_line, print_unread
+from slm_math.grading.tallied import print_unread
+from slm_math.grading.tally import SHOWN, Tallies
 from slm_math.metrics.arrays import Whole
 from slm_math.records.names import Names
 from slm_math.records.places import Places, digest

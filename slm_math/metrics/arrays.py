@@ -47,7 +47,9 @@ class Whole:
 
     def fill(self, length: int) -> None:
         """Appends zeros up to a length."""
-        self._values.frombytes(bytes(max(length - len(self), 0) * self._values.itemsize))
+        missing = length - len(self._values)
+        if missing > 0:
+            self._values.frombytes(bytes(missing * self._values.itemsize))
 
     def _widen(self) -> None:
         self._values = array(_WIDER[self._values.typecode], self._values)
@@ -73,6 +75,35 @@ class Codes(Generic[T]):
         """A number for every value, (len,) float64; NaN for None."""
         column = [of(value) for value in self.values]
         return np.array([np.nan if one is None else one for one in column], dtype=float)
+
+
+class Labels:
+    """The classes that the answers of problems were found to be in, for all who ask again: 1 to 4
+    bytes a sample.
+    """
+
+    def __init__(self) -> None:
+        self._codes = Whole()  # by row: 0 where nobody asked, 1 for no answer, else 2 + class
+        self._sizes = Whole()  # by problem: of how many samples
+
+    def get(self, problem: int, rows: list[int]) -> list[int | None] | None:
+        """The classes of the samples in some rows, if they were found for these and no others."""
+        if problem >= len(self._sizes) or self._sizes[problem] != len(rows):
+            return None
+        codes = [self._codes[row] if row < len(self._codes) else 0 for row in rows]
+        if 0 in codes or rows != sorted(rows):  # the order decides
+            return None
+        return [code - 2 if code > 1 else None for code in codes]
+
+    def set(self, problem: int, rows: list[int], labels: list[int | None]) -> None:
+        """Remembers classes, if there are none of other samples of the problem."""
+        self._sizes.fill(problem + 1)
+        if self._sizes[problem] or rows != sorted(rows):
+            return
+        self._sizes[problem] = len(rows)
+        self._codes.fill(max(rows) + 1)
+        for row, label in zip(rows, labels):
+            self._codes[row] = 1 if label is None else label + 2
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 
 from slm_math.metrics.arrays import (
     Codes,
+    Labels,
     Ragged,
     Whole,
     as_column,
@@ -22,7 +23,7 @@ from slm_math.metrics.arrays import (
     ragged,
     totals,
 )
-from slm_math.metrics.facts import Facts, Judgment, facts, judgments, solved_problem
+from slm_math.metrics.facts import TEMPLATE, Facts, Judgment, facts, judgments, unit_of
 from slm_math.metrics.programs import Program, program
 from slm_math.metrics.selection import selection
 from slm_math.records.names import Names
@@ -47,6 +48,7 @@ class Tables:
     judgments: Codes[Judgment] = field(default_factory=Codes)
     rules: array[int] = field(default_factory=lambda: array("q"))  # digests, by problem
     shown: array[int] = field(default_factory=lambda: array("q"))  # of its images, if any has some
+    labels: Labels = field(default_factory=Labels)  # classes of answers, by row
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class Samples:
         records: all records, of which `rows` says where those of these samples are.
         tables: what numbers stand for.
         kinds, problems, answers: numbers in these tables; of answers, 0 is none.
-        units: the solved problem, which is the unit of independent observations: the number of the
-            problem, or of `tables.units`.
+        units: of independent observations: the number of the problem, or of `tables.units` (see
+            `unit_of`).
         seconds: of the sample.
         turns: role (twice its number, and 1 if it ended by itself) and tokens.
         runs: number of the program, and seconds.
@@ -66,6 +68,7 @@ class Samples:
         errors: the number of the error of each broken or skipped sample.
         tags: by tag, 1 more than the number of its value; 0 without one.
         rewards: by role and part ("" is the whole reward), NaN where it was not scored.
+        cluster: the tag whose values are the units (or "images"); None if problems are.
     """
 
     records: Sequence[Record]
@@ -82,6 +85,7 @@ class Samples:
     errors: Ragged
     tags: Mapping[str, np.ndarray]
     rewards: Mapping[tuple[str, str], np.ndarray]
+    cluster: str | None = None
 
     @classmethod
     def of(cls, records: Samples | Iterable[Record]) -> Samples:
@@ -168,7 +172,7 @@ class Samples:
         return Counter({self.tables.errors[one]: n for one, n in zip(numbers, counts)})
 
     def unit_name(self, unit: int) -> str:
-        """The name of a unit: the id of a problem, or that of the one that drafts solve."""
+        """The name of a unit: the id of a problem, or that of `unit_of`."""
         tables = self.tables
         return tables.units[unit ^ _OWN_UNIT] if unit & _OWN_UNIT else tables.problems[unit]
 
@@ -218,7 +222,13 @@ class _Builder:
             errors=ragged(*self.errors),
             tags={tag: one.column() for tag, one in self.tags.items()},
             rewards={name: as_column(one) for name, one in self.rewards.items()},
+            cluster=self._cluster(),
         )
+
+    def _cluster(self) -> str | None:
+        """The tag of the templates, if any of them has several instances."""
+        templates = TEMPLATE in self.tags and len(self.tables.units) < len(self.tables.problems)
+        return TEMPLATE if templates else None
 
     def _add(self, record: Record, row: int) -> None:
         tables, own = self.tables, facts(record)
@@ -228,8 +238,8 @@ class _Builder:
         self.kinds.append(kind)
         problem = tables.problems.number(record.id)
         unit = problem
-        if record.answer_type == "verdict":
-            unit = _OWN_UNIT | tables.units.number(solved_problem(record))
+        if (own_unit := unit_of(record)) is not None:
+            unit = _OWN_UNIT | tables.units.number(own_unit)
         if self.units or unit != problem:
             self.units.extend(self.problems[len(self.units) :])
             self.units.append(unit)
@@ -238,12 +248,14 @@ class _Builder:
         self.answers.append(0 if answer is None else tables.answers.number(answer) + 1)
         self.seconds.append(record.seconds)
         self._add_rules(record, problem)
-        self._add_events(record)
+        self._add_events(record, own)
         self.errors[0].append(record.error is not None)
         if record.error is not None:
             self.errors[1].append(tables.errors.number(record.error))
         for tag, value in record.tags.items():
-            column = self.tags.setdefault(tag, Whole())
+            column = self.tags.get(tag)
+            if column is None:
+                column = self.tags[tag] = Whole()
             column.fill(row)
             column.append(tables.tag_values.number(value) + 1)
         for role, reward in record.rewards.items():
@@ -263,20 +275,21 @@ class _Builder:
             shown.extend([0] * (len(rules) - len(shown)))
             shown[problem] = images
 
-    def _add_events(self, record: Record) -> None:
+    def _add_events(self, record: Record, own: Facts) -> None:
         tables = self.tables
+        turns, runs = record.turns, record.runs
         counts, roles, tokens = self.turns
-        counts.append(len(record.turns))
-        for turn in record.turns:
+        counts.append(len(turns))
+        for turn in turns:
             roles.append(2 * tables.roles.number(turn.role) + (turn.finish == "stop"))
             tokens.append(turn.tokens)
         counts, programs, seconds = self.runs
-        counts.append(len(record.runs))
-        for run in record.runs:
+        counts.append(len(runs))
+        for run in runs:
             programs.append(tables.programs.number(program(run)))
             seconds.append(run.seconds)
         counts, verdicts = self.judgments
-        said = judgments(record)
+        said = judgments(record) if own.approved else ()
         counts.append(len(said))
         for one in said:
             verdicts.append(tables.judgments.number(one))

@@ -28,8 +28,11 @@ class Dispute(NamedTuple):
 class Disputes:
     """Counts of a stream of verdicts.
 
+    A sample is disputed if the second grader does not agree about the answer, or about the reply,
+    in which it looks for the answer itself.
+
     `accepted` are disputed samples that we take for correct, `rejected` those that the second
-    grader takes for correct; of `silent` ones it has no opinion.
+    grader takes for correct; on `silent` ones it has no opinion.
     """
 
     accepted: int = 0
@@ -40,11 +43,11 @@ class Disputes:
 
     def add(self, dispute: Dispute) -> bool:
         """Counts a sample, and says whether it is disputed."""
-        if dispute.opinion.correct is None:
+        if not dispute.opinion.verdicts:
             self.silent += 1
             return False
         self.asked += 1
-        if dispute.opinion.correct == dispute.correct:
+        if all(one == dispute.correct for one in dispute.opinion.verdicts):
             return False
         self.accepted += dispute.correct
         self.rejected += not dispute.correct
@@ -59,19 +62,35 @@ class Disputes:
         return (correct - self.accepted) / max(n, 1), (correct + self.rejected) / max(n, 1)
 
     def lines(self, correct: float, n: int) -> Iterator[str]:
-        """The range, and the disputed answers with both readings, as plain lines."""
+        """The range, what it leaves out, and the disputed answers with all readings, as plain
+        lines.
+        """
         low, high = self.bounds(correct, n)
         yield (
-            f"second opinion (math-verify): accuracy {100 * low:.1f} to {100 * high:.1f} %; of "
-            f"{self.asked} verdicts {self.accepted + self.rejected} are disputed ({self.accepted} "
-            f"correct here, {self.rejected} there), no opinion on {self.silent}"
+            f"second opinion (math-verify): accuracy {100 * low:.1f} % if every disputed verdict "
+            f"is wrong, {100 * high:.1f} % if every one is right; of {self.asked} verdicts "
+            f"{self.accepted + self.rejected} are disputed ({self.accepted} correct here, "
+            f"{self.rejected} there), no opinion on {self.silent}"
         )
-        for each in self.examples:
-            here = "correct" if each.correct else f"incorrect ({each.reason})"
-            there = "correct" if each.opinion.correct else "incorrect"
-            yield (
-                f"  {each.place}: {each.answer} for {each.gold}: {here} here, {there} there, which "
-                f"reads {each.opinion.answer} for {each.opinion.gold}"
-            )
+        yield (
+            f"  this range is no interval: it leaves out the sampling error of n = {n}, what both "
+            "graders get wrong, and samples without an opinion, which count as they do here"
+        )
+        yield from map(_line, self.examples)
         if (more := self.accepted + self.rejected - len(self.examples)) > 0:
             yield f"  and {more} more"
+
+
+def _line(dispute: Dispute) -> str:
+    here = "correct" if dispute.correct else f"incorrect ({dispute.reason})"
+    opinion = dispute.opinion
+    there = [
+        f"{'correct' if right else 'incorrect'} there, which {does} {reading} for {opinion.gold}"
+        for right, does, reading in (
+            (opinion.correct, "reads", opinion.answer),
+            (opinion.reply_correct, "finds in the reply", opinion.found),
+        )
+        if right is not None
+    ]
+    answer = dispute.answer or "no answer"
+    return f"  {dispute.place}: {answer} for {dispute.gold}: {here} here; {'; '.join(there)}"

@@ -12,8 +12,10 @@ from slm_math.records.record import GRADED, Record
 from slm_math.records.seeing import Seen, seen
 
 FORMAL = ("box", "tag")  # forms of stating an answer that prompts ask for
+TEMPLATE = "template"  # the tag of problems that are instances of one
 SIDES = ("true_positive_rate", "true_negative_rate")  # of right and of wrong drafts
 
+_NO_CANDIDATES = Selection()
 _RATES = dict[str, str](zip(DECISIONS, SIDES))
 
 
@@ -77,7 +79,14 @@ class Judgment(NamedTuple):
 def facts(record: Record) -> Facts:
     """What metrics count of a record."""
     turns, runs, notes = record.turns, record.runs, record.notes
+    truncated = empty = wrote = False
+    for turn in turns:
+        truncated = truncated or turn.finish == "length"
+        empty = empty or (turn.tokens == 0 and not turn.reply)
+        wrote = wrote or turn.program
     graded = [bool(note.correct) for note in notes if note.kind in GRADED]
+    is_verdict = record.answer_type == "verdict"
+    judged = judgments(record) if notes or is_verdict else ()
     return Facts(
         correct=record.correct,
         lenient=record.lenient,
@@ -88,29 +97,29 @@ def facts(record: Record) -> Facts:
         broken=record.broken,
         skipped=record.skipped,
         has_verdict=record.has_verdict,
-        blind=record.blind,
+        blind=bool(record.images) and record.blind,
         has_choices=bool(record.choices),
         answer_type=record.answer_type,
         spoke=bool(turns),
-        truncated=record.truncated,
-        empty=any(turn.tokens == 0 and not turn.reply for turn in turns),
-        wrote=any(turn.program for turn in turns),
+        truncated=truncated,
+        empty=empty,
+        wrote=wrote,
         ran=bool(runs),
-        failed=any(not run.ok for run in runs),
+        failed=bool(runs) and not all(run.ok for run in runs),
         succeeded=bool(runs) and runs[-1].ok,
-        rounds=tuple(correct_by_round(record)),
+        rounds=tuple(correct_by_round(record)) if notes else (),
         graded=any(graded) if graded else None,
-        lost=sum(note.kind == "lost" for note in notes),
-        side=_RATES.get(record.gold, "") if record.answer_type == "verdict" else "",
-        approved=tuple(
-            {each.role: each.verdict == "CORRECT" for each in judgments(record)}.items()
-        ),
+        lost=sum(note.kind == "lost" for note in notes) if notes else 0,
+        side=_RATES.get(record.gold, "") if is_verdict else "",
+        approved=tuple({each.role: each.verdict == "CORRECT" for each in judged}.items()),
         votes=tuple(
             note.value or 0.0
             for note in notes
             if note.kind == "vote" and not note.branch and note.text is not None
-        ),
-        selection=selection(record),
+        )
+        if notes
+        else (),
+        selection=selection(record) if notes else _NO_CANDIDATES,
         seen=seen(record),
     )
 
@@ -142,6 +151,16 @@ def judgments(record: Record) -> list[Judgment]:
     return [
         Judgment(note.role, note.text or "", bool(draft.correct)) for draft, note in reviewed(notes)
     ]
+
+
+def unit_of(record: Record) -> str | None:
+    """The unit of independent observations that a record belongs to, if that is not its problem: of
+    drafts the problem that they solve, of the instances of a template the template.
+    """
+    if record.answer_type == "verdict":
+        return solved_problem(record)
+    template = record.tags.get(TEMPLATE)
+    return None if template is None else f"{TEMPLATE} {template}"
 
 
 def solved_problem(record: Record) -> str:

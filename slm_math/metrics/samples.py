@@ -36,6 +36,13 @@ def maj_at_k(labels: Sequence[int | None], correct: Sequence[bool], k: int, seed
     Source: self-consistency, Wang et al. 2022; unlike the usual maj@k it does not depend on the
     order of samples.
     """
+    return _maj_at_k(tuple(labels), tuple(correct), k, seed)
+
+
+@lru_cache(maxsize=1 << 10)  # of few samples there are few patterns
+def _maj_at_k(
+    labels: tuple[int | None, ...], correct: tuple[bool, ...], k: int, seed: int
+) -> float:
     classes_voted = sorted({label for label in labels if label is not None})
     if not classes_voted:
         return 0.0
@@ -108,6 +115,10 @@ def answer_classes(samples: Samples, places: np.ndarray) -> list[int | None]:
     """The class of equal answers that each of some samples of one problem belongs to; None for no
     answer.
     """
+    problem, rows = int(samples.problems[places[0]]), samples.rows[places].tolist()
+    known = samples.tables.labels.get(problem, rows)
+    if known is not None:
+        return known
     first = samples.tables.kinds.values[samples.kinds[places[0]]]
     choices = samples.record(places[0]).choices if first.has_choices else ()
     answers = [samples.answer(place) for place in places.tolist()]
@@ -118,4 +129,5 @@ def answer_classes(samples: Samples, places: np.ndarray) -> list[int | None]:
     for label, members in enumerate(classes(texts, kind, choices)):
         for member in members:
             labels[answered[member]] = label
+    samples.tables.labels.set(problem, rows, labels)
     return labels

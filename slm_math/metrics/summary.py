@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ class Summary:
     subject), for tags with at most 30 values. Samples that broke (`errors`), that do not fit into
     the model's context (`skipped`) or that the grader could not decide (`undecided`) count as
     incorrect. `calibration` is that of verdicts with several samples. `warnings` are lines on what
-    the numbers do not show. `expected` is the number of samples of the complete evaluation;
+    the numbers do not show. If the `units` of intervals are clusters of problems, `cluster` says by
+    what. `expected` is the number of samples of the complete evaluation;
     `seconds` is the mean time per sample.
     """
 
@@ -58,6 +59,8 @@ class Summary:
     by: Mapping[str, Mapping[str, Summary]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     calibration: tuple[VoteBin, ...] = ()
+    cluster: str | None = None
+    units: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -73,6 +76,8 @@ class Summary:
         if self.n < self.expected:
             samples = f" samples of {self.problems} problems" if self.n > self.problems else ""
             n = f"{self.n} of {self.expected}{samples} (partial)"
+        if self.cluster is not None:
+            n += f", {self.units} {self.cluster.removesuffix('s')}s"
         return f"{100 * self.accuracy:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}], n = {n}"
 
     def all_metrics(self) -> dict[str, float]:
@@ -141,6 +146,8 @@ def summarize(
         by=by_tags,
         warnings=summary_warnings(samples, uses_python),
         calibration=bins,
+        cluster=samples.cluster,
+        units=len(in_order(samples.units)[0]),
     )
 
 
@@ -170,9 +177,13 @@ def read_samples(folder: Path) -> Samples:
     return Samples.of(StoredRecords(folder / "records.jsonl", by_key=False))
 
 
-def read_summary(folder: Path) -> tuple[Samples, Summary]:
-    """The samples of an evaluation's folder, and their summary."""
-    samples = read_samples(folder)
+def read_summary(
+    folder: Path, units: Callable[[Samples], Samples] = lambda samples: samples
+) -> tuple[Samples, Summary]:
+    """The samples of an evaluation's folder, with the units that `units` gives them, and their
+    summary.
+    """
+    samples = units(read_samples(folder))
     programs = "sandbox" in read_manifest(folder).get("identity", {})
     return samples, summarize(samples, expected_samples(folder), uses_python=programs)
 

@@ -13,6 +13,7 @@ import lightning as L
 from torch import nn
 
 from slm_math.checkpoint_files import use_checkpoint_files
+from slm_math.collection import collect_again
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
 from slm_math.modules.identity import check_identity, check_trained, policy_identity
@@ -282,6 +283,11 @@ class PolicyModule(RankedModule):
                 self.loaded.load_reference(checkpoint["reference"])
         self.skipped, self._skipped_in_a_row = checkpoint.get("skipped", (0, 0))
         self.idle.load(checkpoint.get("idle", [0, self.trainer.global_step]))
+
+    def on_fit_start(self) -> None:
+        collect_again()
+
+    on_validation_start = on_test_start = on_predict_start = on_fit_start
 
     def on_train_start(self) -> None:
         self.release_masters()

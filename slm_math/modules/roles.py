@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from slm_math.engines.base import Engine
 from slm_math.modules.optim import Optim
 from slm_math.policy.adapter_files import base_in, base_of
 from slm_math.policy.config import Policy
@@ -148,6 +149,19 @@ def check_frozen_engines(module: Any, engines: Collection[str], option: str) -> 
         raise ValueError(
             f"role {both[0]!r} is served by frozen and by {option}: remove it from one of them"
         )
+
+
+def check_ranks(engines: Mapping[str, Engine], ranks: int, option: str) -> None:
+    """Raises ValueError for an engine that must start in all processes that train at the same time,
+    and would start in each with the first request for its role, which one may never have.
+    """
+    for role, engine in engines.items():
+        if ranks > 1 and engine.needs_all_ranks:
+            raise ValueError(
+                f"{option}: role {role!r} is served by {engine.name} in the process that trains, "
+                f"and of these there are {ranks}: start its model with scripts/serve_vllm.sh and "
+                "use VLLMServers"
+            )
 
 
 def tell_unasked(module: Any, trainer: Any) -> None:

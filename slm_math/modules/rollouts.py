@@ -12,6 +12,7 @@ from slm_math.engines.settings import Inference
 from slm_math.modules import checks
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
+from slm_math.modules.roles import check_ranks
 from slm_math.modules.step_metrics import PhaseTimer
 from slm_math.modules.step_sampling import StepSampling
 from slm_math.policy.config import Policy
@@ -83,6 +84,7 @@ class RolloutModule(PolicyModule):
         checks.check_ahead(ahead, inference, resample)
 
     def setup(self, stage: str) -> None:
+        check_ranks(self.other_engines, self.trainer.world_size, "engines")
         if stage == "fit":  # before a model is loaded
             tasks = getattr(self.trainer.datamodule, "tasks", ())
             check_agents({type(self.agent).__name__: self.agent}, tasks)
@@ -111,6 +113,7 @@ class RolloutModule(PolicyModule):
         checks.without_dropout(self.model)
 
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         if self.ahead:
             self.source = GroupsAhead(self.begin_sampling, self.upcoming)
             return

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from slm_math.policy.forward import inner
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.ranks import gather_over_ranks
 from slm_math.policy.sharding import gathered
-from slm_math.policy.weights import save_adapter, save_config, tensors
+from slm_math.policy.weights import save_adapter, save_base, save_config, tensors
 from slm_math.types import Reply
 
 
@@ -98,7 +99,7 @@ class Serving:
             check_vllm_serves(set(self.module.frozen.values()) - {"base"})
         reason = ""
         if kind == "transformers" and self.inference.wanted_engine == "auto" and device == "cuda":
-            several = "several processes train: set vllm.servers to sample with vLLM"
+            several = "several processes train: set vllm.servers, or engine vllm for one in each"
             reason = vllm_setup.refusal() or several
         if trainer.is_global_zero:
             print(
@@ -152,9 +153,9 @@ class Serving:
     def close(self) -> None:
         for engine in self._engines.values():
             engine.close()
-        self._engines, self._sent, self._chosen, self._copy = {}, None, None, None
-        if self._folder is not None and self.module.trainer.is_global_zero:
+        if self._folder is not None and self._sends:
             shutil.rmtree(self._folder, ignore_errors=True)
+        self._engines, self._sent, self._chosen, self._copy = {}, None, None, None
         self._folder, self._still = None, frozenset()
 
     # the kinds of engines
@@ -192,7 +193,7 @@ class Serving:
         if not loaded.adapters:
             options["load_format"] = "dummy"  # all weights will be sent
         elif module.policy.scratch is not None:
-            base.save_pretrained(model, state_dict=dict(tensors(loaded)))
+            save_base(loaded, model)
         else:
             model = Path(module.policy.base)
         if loaded.adapters:
@@ -213,7 +214,7 @@ class Serving:
             heartbeat=module.heartbeat,
             verify=self._verify,
         )
-        if module.device.type == "cuda":
+        if module.device.type == "cuda" and module.trainer.is_global_zero:
             print(f"vLLM takes {memory:.0%} of the GPU (set vllm.memory for another share)")
         return engine
 
@@ -226,15 +227,10 @@ class Serving:
             patience=vllm.patience,
         )
         self._folder = Path(module.trainer.default_root_dir).resolve() / "vllm"
-        engine.attach_policy(
-            module.chat,
-            module.ends,
-            folder=self._folder,
-            dtype=self._dtype,
-            verify=self._verify,
-        )
+        copy: Any = {"folder": self._folder, "dtype": self._dtype, "verify": self._verify}
+        engine.attach_policy(module.chat, module.ends, **copy)
         engine.address = vllm.address
-        engine.is_sender = module.trainer.is_global_zero
+        engine.is_sender = self._sends
         engine.single_trainer = module.trainer.world_size == 1
         engine.run = gather_over_ranks(engine.run)[0]  # all ranks call the weights the same
         return engine
@@ -264,6 +260,11 @@ class Serving:
 
     # the weights of an engine with a copy
 
+    @property
+    def _sends(self) -> bool:
+        """Whether this rank sends weights: each to its own vLLM, the first one to servers."""
+        return self.kind == "vllm" or self.module.trainer.is_global_zero
+
     def _send(self, engine: Engine) -> None:
         """Brings vLLM's copy up to date on all ranks, and checks it. Raises EngineError when it is
         not the policy.
@@ -274,7 +275,7 @@ class Serving:
         self.gap, self._sending, self._sampled = None, module.global_step, []
         engine.update(module.global_step, self._weights(module.loaded))
         if module.shares_out:  # a pass of the policy needs all ranks
-            [copies, *_] = gather_over_ranks(self._sampled)
+            copies = chain.from_iterable(gather_over_ranks(self._sampled))
             check = self._check()
             self.gap = max(check.gap_of(each, module.global_step) for each in copies)
         module.trainer.strategy.barrier()  # no rank samples before the weights have arrived
@@ -285,8 +286,7 @@ class Serving:
         if not loaded.adapters and (loaded.passes or self.module.ahead):
             # kept until the next update, since a server that restarts gets them again, and those
             # of the policy are slices, or have moved on
-            first, dtype = self.module.trainer.is_global_zero, getattr(torch, self._dtype)
-            named = gathered(tensors(loaded, trained=True), keep=first, dtype=dtype)
+            named = gathered(tensors(loaded, True), self._sends, getattr(torch, self._dtype))
             device = loaded.model.device
             return Weights(
                 tensors=lambda: ((name, value.to(device)) for name, value in named.items()),
@@ -302,7 +302,7 @@ class Serving:
         step = self.module.global_step
         folders = {name: self._folder / f"{name}-{step}" for name in loaded.trained_adapters}
         still = {name: self._folder / f"{name}-still" for name in loaded.frozen_adapters}
-        if self.module.trainer.is_global_zero:
+        if self._sends:
             for old in self._folder.glob("*-*"):
                 if old not in [*folders.values(), *still.values()]:
                     shutil.rmtree(old, ignore_errors=True)

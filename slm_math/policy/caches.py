@@ -86,12 +86,12 @@ class _Layer(DynamicLayer):
     def keep(self, rows: Tensor, longest: int) -> None:
         """Keeps `rows` (indices, repeats allowed) and the last `longest` positions."""
         self._start = self._end - longest
-        if (moves := _moves(rows.tolist())) is None:
+        if (found := moves(rows.tolist())) is None:
             keys, values = (states[rows, :, -longest:].contiguous() for states in self.states)
             self.load(keys, values)
             return
         for buffer in self._buffers:
-            for place, row in moves:
+            for place, row in found:
                 buffer[place, :, self._start : self._end] = buffer[row, :, self._start : self._end]
         self._rows = len(rows)
         self._view()
@@ -140,12 +140,12 @@ class _Layer(DynamicLayer):
         return self._end - self._start
 
 
-def _moves(rows: Sequence[int]) -> list[tuple[int, int]] | None:
+def moves(rows: Sequence[int]) -> list[tuple[int, int]] | None:
     """(to, from) of the rows that come from behind the places that stay; None if some come from
     among these.
     """
-    moves = [(place, row) for place, row in enumerate(rows) if place != row]
-    return moves if all(row >= len(rows) for _, row in moves) else None
+    found = [(place, row) for place, row in enumerate(rows) if place != row]
+    return found if all(row >= len(rows) for _, row in found) else None
 
 
 # keys and values (H, L, D) of one sequence, by layer; None for a layer that has none
@@ -169,7 +169,7 @@ class RowCache(Cache):
         longest = max(length for _, length in rows)
         if not longest:
             return cache
-        for n, layer in enumerate(cast(list[_Layer], cache.layers)):
+        for n, layer in enumerate(cache.own):
             known = [
                 (row, states[n], length) for row, (states, length) in enumerate(rows) if length
             ]
@@ -187,20 +187,24 @@ class RowCache(Cache):
         return cache
 
     @property
+    def own(self) -> list[_Layer]:
+        """The layers."""
+        return cast(list[_Layer], self.layers)
+
+    @property
     def _filled(self) -> list[_Layer]:
         """The layers that hold something; a layer that shares those of another holds nothing."""
-        return [layer for layer in cast(list[_Layer], self.layers) if layer.get_seq_length()]
+        return [layer for layer in self.own if layer.get_seq_length()]
 
     @property
     def length(self) -> int:
         """The number of positions in the cache, padding included."""
-        layers = cast(list[_Layer], self.layers)
-        return next((n for n in (each.get_seq_length() for each in layers) if n), 0)
+        return next((n for n in (each.get_seq_length() for each in self.own) if n), 0)
 
     def row(self, index: int, length: int) -> States:
         """A copy of the last `length` positions of a row."""
         found: list[tuple[Tensor, Tensor] | None] = []
-        for layer in cast(list[_Layer], self.layers):
+        for layer in self.own:
             if not layer.get_seq_length():
                 found.append(None)
                 continue

@@ -23,6 +23,7 @@ from slm_math.policy.caches import DecodingCache, OwnCaches
 from slm_math.policy.compiling import decoding_code, training_code
 from slm_math.policy.packing import Packed, unused_mask
 from slm_math.policy.sight import NEVER, Sight, sight_of
+from slm_math.policy.slots import SlotCache
 from slm_math.policy.stepping import step, steps_alone
 from slm_math.policy.transfer import put
 from slm_math.types import Image
@@ -125,7 +126,7 @@ def next_logits(
     model: Any,
     ids: Tensor,
     lengths: Tensor,
-    cache: DecodingCache,
+    cache: DecodingCache | SlotCache,
     images: tuple[tuple[Image, ...], ...] = (),
     lags: Tensor | None = None,
 ) -> Tensor:
@@ -141,9 +142,12 @@ def next_logits(
             None without such images.
     """
     if any(images):
+        assert not isinstance(cache, SlotCache)
         return _first_logits(model, ids, lengths=lengths, cache=cache, images=images)
     if isinstance(cache, OwnCaches):
         return _unpadded_logits(model, ids.cpu(), lengths=lengths.cpu(), cache=cache)
+    if isinstance(cache, SlotCache):
+        return barred(model, cache.step(ids, lengths))
     before, base = cache.length, inner(model)
     inputs = _decoding_inputs(model.device, ids, lengths=lengths, before=before, lags=lags)
     if before and ids.shape[1] == 1 and steps_alone(base):

@@ -12,16 +12,16 @@ head.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import CacheLayerMixin
 from transformers.models.llama import modeling_llama as llama
 from transformers.models.qwen2 import modeling_qwen2 as qwen2
 from transformers.models.qwen3 import modeling_qwen3 as qwen3
 
-from slm_math.policy.caches import RowCache
+from slm_math.policy.products import product
 
 # model -> (its decoder; the layer, attention, MLP of it): exactly these classes, whose forward pass
 # is known
@@ -41,21 +41,53 @@ _KNOWN = {
 }
 _NORMS = (llama.LlamaRMSNorm, qwen2.Qwen2RMSNorm, qwen3.Qwen3RMSNorm)
 _ATTENTIONS = ("sdpa", "eager")
-WIDE = 1 << 13  # outputs of a linear layer that is wider than others, the head
-PART = 512  # of its outputs at a time
+_CHANGING = ("dynamic", "longrope")  # kinds of rotary positions
+
+
+class Memory(Protocol):
+    """The keys and values of a layer, to which those of a step are added."""
+
+    def update(self, keys: Tensor, values: Tensor, /) -> tuple[Tensor, Tensor]: ...
+
+
+class Memories(Protocol):
+    """The keys and values of all layers."""
+
+    @property
+    def layers(self) -> Sequence[Any]: ...
 
 
 def steps_alone(base: Any) -> bool:
-    """Whether `step` computes what a transformers model does: one of the known architectures on a
-    CPU, unchanged but for its linear layers, of which each layer attends to all tokens.
+    """Whether steps of a transformers model are computed by `step`: on a CPU, if it is `known`."""
+    return known(base) and base.lm_head.weight.device.type == "cpu"
+
+
+def replays(base: Any) -> bool:
+    """Whether `step` computes the same kernels each time, so that they can be captured: it is
+    `known`, and neither adapters, quantized weights nor frequencies of positions that follow the
+    length decide anything.
     """
-    if type(base) not in _KNOWN or base.training or base.lm_head.weight.device.type != "cpu":
+    if not known(base) or base.get_decoder().rotary_emb.rope_type in _CHANGING:
+        return False
+    layers = [base.lm_head]
+    for layer in base.get_decoder().layers:
+        own, gated = layer.self_attn, layer.mlp
+        layers += [own.q_proj, own.k_proj, own.v_proj, own.o_proj]
+        layers += [gated.gate_proj, gated.up_proj, gated.down_proj]
+    return all(type(each) is nn.Linear and not _hooked(each) for each in layers)
+
+
+def known(base: Any) -> bool:
+    """Whether `step` computes what a transformers model does: one of the known architectures,
+    unchanged but for its linear layers, of which each layer attends to all tokens.
+    """
+    if type(base) not in _KNOWN or base.training:
         return False
     if base.config._attn_implementation not in _ATTENTIONS:
         return False
     decoder = base.get_decoder()
-    known, parts = _KNOWN[type(base)]
-    if type(decoder) is not known or _hooked(base) or _hooked(decoder):
+    own_type, parts = _KNOWN[type(base)]
+    if type(decoder) is not own_type or _hooked(base) or _hooked(decoder):
         return False
     for layer in decoder.layers:
         attention = layer.self_attn
@@ -73,7 +105,7 @@ def _hooked(module: Any) -> bool:
 
 
 def step(
-    base: Any, ids: Tensor, positions: Tensor, hidden: Tensor | None, cache: RowCache
+    base: Any, ids: Tensor, positions: Tensor, hidden: Tensor | None, cache: Memories
 ) -> Tensor:
     """The logits (B, V) after a token of each sequence, which the cache receives.
 
@@ -93,7 +125,7 @@ def step(
     for layer, memory in zip(decoder.layers, cache.layers):
         own, gated = layer.self_attn, layer.mlp
         normed = _norm(layer.input_layernorm, states)
-        attended = _attended(own, normed, rotary, bias=bias, memory=cast(CacheLayerMixin, memory))
+        attended = _attended(own, normed, rotary, bias=bias, memory=memory)
         states = states + _linear(own.o_proj, attended)
         normed = _norm(layer.post_attention_layernorm, states)
         gate = gated.act_fn(_linear(gated.gate_proj, normed))
@@ -105,12 +137,7 @@ def _linear(layer: Any, states: Tensor) -> Tensor:
     """A linear layer, which may be adapted."""
     if type(layer) is not nn.Linear or _hooked(layer):
         return layer(states)
-    if layer.out_features < WIDE or layer.bias is not None:
-        return nn.functional.linear(states, layer.weight, layer.bias)
-    # MKL would rearrange all weights for the sake of a few rows, and write them to memory
-    if len(states) <= 8:
-        return torch.mm(layer.weight, states.T).T.contiguous()
-    return torch.cat([states @ part.T for part in layer.weight.split(PART)], 1)
+    return product(states, layer)
 
 
 def _norm(norm: Any, states: Tensor) -> Tensor:
@@ -134,7 +161,7 @@ def _attended(
     states: Tensor,
     rotary: tuple[Tensor, Tensor],
     bias: Tensor | None,
-    memory: CacheLayerMixin,
+    memory: Memory,
 ) -> Tensor:
     """What the heads of a layer see, side by side (B, G R D)."""
     size, width = len(states), own.head_dim

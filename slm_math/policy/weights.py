@@ -14,6 +14,7 @@ from slm_math.policy.adapter_files import check_vllm_applies, rewrite_config
 from slm_math.policy.adapters import adapter_state
 from slm_math.policy.forward import inner
 from slm_math.policy.loaded import LoadedPolicy
+from slm_math.policy.sharding import gathered
 from slm_math.policy.sight import sight_of
 
 
@@ -39,6 +40,15 @@ def save_config(model: Any, folder: Path) -> None:
     sight = sight_of(model)
     if sight is not None:
         sight.save(folder)
+
+
+def save_base(loaded: LoadedPolicy, folder: Path) -> None:
+    """Saves the weights without adapters into a model folder of this rank; where ranks have slices
+    of them, all must do so.
+    """
+    from safetensors.torch import save_file
+
+    save_file(gathered(tensors(loaded), keep=True), folder / "model.safetensors")
 
 
 def save_adapter(loaded: LoadedPolicy, name: str, folder: Path) -> None:

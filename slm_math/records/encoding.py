@@ -25,6 +25,16 @@ from slm_math.types import AnswerType, Draft
 
 SCHEMA = 2
 
+_ANSWER_TYPES = get_args(AnswerType)
+_KINDS = ("turn", "run", "note")  # of events
+_FIELDS: dict[str, type | tuple[type, ...]] = {  # of which a record of version 2 needs
+    "id": str,
+    "sample": int,
+    "answer": (str, type(None)),
+    "error": (str, type(None)),
+    "events": list,
+}
+
 # characters that JSON leaves alone although they control terminals or end lines: C1 controls,
 # Unicode's separators
 ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
@@ -134,54 +144,60 @@ def from_json(row: Mapping[str, Any]) -> Record:
     that is not an integer becomes -1, which no evaluation asks for.
     """
     check_schema(row)
-    if row.get("schema", 1) > 1:
+    get = row.get
+    if get("schema", 1) > 1:
         _check_fields(row)
-    answer_type, tolerance = row.get("answer_type", "math"), row.get("tolerance")
-    correct = row.get("correct") is True
-    answer, error = row.get("answer"), row.get("error")
-    # metrics of rewards need their parts, too
-    trained = row if isinstance(row.get("parts"), dict) else {}
+    answer_type, tolerance = get("answer_type", "math"), get("tolerance")
+    correct = get("correct") is True
+    answer, error, tags, sample = get("answer"), get("error"), get("tags"), row["sample"]
     return Record(
         id=_text(row["id"]),
-        sample=row["sample"] if type(row["sample"]) is int else -1,
-        problem=_text(row.get("problem")),
-        tags={_text(tag): _text(value) for tag, value in _items(row.get("tags"))},
-        gold=_text(row.get("gold")),
-        answer_type=cast(
-            AnswerType, answer_type if answer_type in get_args(AnswerType) else "math"
-        ),
-        choices=_texts(row.get("choices")),
-        images=_images(row.get("images")),
+        sample=sample if type(sample) is int else -1,
+        problem=_text(get("problem")),
+        tags={_text(tag): _text(value) for tag, value in tags.items()}
+        if isinstance(tags, dict)
+        else {},
+        gold=_text(get("gold")),
+        answer_type=cast(AnswerType, answer_type if answer_type in _ANSWER_TYPES else "math"),
+        choices=_texts(get("choices")),
+        images=_images(get("images")),
         tolerance=tolerance if type(tolerance) in (int, float, str) else None,
-        draft=_draft(row.get("draft")),
+        draft=_draft(get("draft")),
         answer=None if answer is None else _text(answer),
         correct=correct,
-        reason=_text(row.get("reason")),
-        method=_text(row.get("method")),
-        hedged=row.get("hedged") is True,
-        lenient=row.get("lenient", correct) is True,
+        reason=_text(get("reason")),
+        method=_text(get("method")),
+        hedged=get("hedged") is True,
+        lenient=get("lenient", correct) is True,
         error=None if error is None else _text(error),
-        skipped=row.get("skipped") is True,
-        seconds=_number(row.get("seconds")),
+        skipped=get("skipped") is True,
+        seconds=_number(get("seconds")),
         events=tuple(
-            _event_from_json(event)
-            for event in _list(row.get("events"))
-            if isinstance(event, dict) and event.get("kind") in ("turn", "run", "note")
+            [
+                _event_from_json(event)
+                for event in _list(get("events"))
+                if isinstance(event, dict) and event.get("kind") in _KINDS
+            ]
         ),
-        parts={
-            _text(role): {_text(name): _score(value) for name, value in _items(parts)}
-            for role, parts in _items(trained.get("parts"))
-        },
-        rewards={_text(role): _score(value) for role, value in _items(trained.get("rewards"))},
-        advantages={
-            _text(role): _score(value) for role, value in _items(trained.get("advantages"))
-        },
-        reward_errors={
-            _text(role): {_text(name): _text(error) for name, error in _items(errors)}
-            for role, errors in _items(trained.get("reward_errors"))
-        },
         has_verdict="correct" in row,
+        **(_training(row) if isinstance(get("parts"), dict) else {}),
     )
+
+
+def _training(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What only training knows; metrics of rewards need their parts, too."""
+    return {
+        "parts": {
+            _text(role): {_text(name): _score(value) for name, value in _items(parts)}
+            for role, parts in _items(row.get("parts"))
+        },
+        "rewards": {_text(role): _score(value) for role, value in _items(row.get("rewards"))},
+        "advantages": {_text(role): _score(value) for role, value in _items(row.get("advantages"))},
+        "reward_errors": {
+            _text(role): {_text(name): _text(error) for name, error in _items(errors)}
+            for role, errors in _items(row.get("reward_errors"))
+        },
+    }
 
 
 def _draft(value: Any) -> Draft | None:
@@ -192,39 +208,33 @@ def _draft(value: Any) -> Draft | None:
 
 def _check_fields(row: Mapping[str, Any]) -> None:
     """Raises ValueError for a field that a record of this program cannot have."""
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "id": str,
-        "sample": int,
-        "answer": (str, type(None)),
-        "error": (str, type(None)),
-        "events": list,
-    }
-    for name, kind in kinds.items():
+    for name, kind in _FIELDS.items():
         if not isinstance(row[name], kind):
             raise ValueError(
                 f"field {name} is {row[name]!r:.60}, of type {type(row[name]).__name__}"
             )
     for number, event in enumerate(row["events"]):
         kind = event.get("kind") if isinstance(event, dict) else None
-        if kind not in ("turn", "run", "note"):
+        if kind not in _KINDS:
             raise ValueError(f"event {number} is of the unknown kind {kind!r:.60}")
 
 
 def _event_from_json(event: Mapping[str, Any]) -> Event:
+    get = event.get
     if event["kind"] == "turn":
         return TurnEvent(
-            role=_text(event.get("role")),
-            prompt=tuple(map(_message, _list(event.get("prompt")))),
-            reply=_text(event.get("reply")),
-            program=event.get("program") is True,
-            finish=_text(event.get("finish", "stop")),
-            prompt_tokens=int(_number(event.get("prompt_tokens"))),
-            tokens=int(_number(event.get("tokens"))),
-            seconds=_number(event.get("seconds")),
-            prompt_hash=_text(event.get("prompt_hash")),
-            model=_text(event.get("model")),
-            attempt=int(_number(event.get("attempt"))),
-            plays=_text(event.get("plays")),
+            role=_text(get("role")),
+            prompt=tuple(map(_message, _list(get("prompt")))),
+            reply=_text(get("reply")),
+            program=get("program") is True,
+            finish=_text(get("finish", "stop")),
+            prompt_tokens=int(_number(get("prompt_tokens"))),
+            tokens=int(_number(get("tokens"))),
+            seconds=_number(get("seconds")),
+            prompt_hash=_text(get("prompt_hash")),
+            model=_text(get("model")),
+            attempt=int(_number(get("attempt"))),
+            plays=_text(get("plays")),
         )
     if event["kind"] == "run":
         return RunEvent(
@@ -256,6 +266,8 @@ def _message(message: Any) -> ChatMessage:
 
 
 def _images(value: Any) -> tuple[RecordedImage, ...]:
+    if not value:
+        return ()
     return tuple(
         RecordedImage(
             _text(image.get("source")), _text(image.get("hash")), image.get("blank") is True
@@ -274,7 +286,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(map(_text, _list(value)))
+    return tuple(map(_text, _list(value))) if value else ()
 
 
 def _items(value: Any) -> list[tuple[Any, Any]]:
@@ -283,7 +295,7 @@ def _items(value: Any) -> list[tuple[Any, Any]]:
 
 def _number(value: Any) -> float:
     """A finite number; 0 for anything else, such as null, which JSON has instead of NaN."""
-    return value if isinstance(value, int | float) and math.isfinite(value) else 0
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else 0
 
 
 def _score(value: Any) -> float:

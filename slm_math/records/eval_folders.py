@@ -75,6 +75,11 @@ def run_of(stage: Path) -> Path | None:
 
 def check_folder(folder: str, path: Path) -> None:
     """Raises ValueError unless what a user named `folder` is one, at its path."""
+    if path.is_file():
+        raise ValueError(
+            f"{folder} is a file, and folders of evaluations are wanted here (`slm-math grade` "
+            "makes one of a file of completions with --records FOLDER)"
+        )
     if not path.is_dir():
         raise ValueError(
             f"{folder} is neither a folder that `slm-math eval` or a training run wrote, nor a "

@@ -186,6 +186,7 @@ class RecordFile:
     def _write_manifest(self, finished: bool) -> None:
         first, last = self._sessions[0], self._sessions[-1]
         data = {
+            "folder": self.path.parent.as_posix(),
             "identity": self.identity,
             **({"about": self.about} if self.about else {}),
             "started": first["started"],

@@ -23,6 +23,7 @@ class Places:
     def __init__(self) -> None:
         self._size = 0
         self._keys = array("Q", bytes(8 * 1024))
+        self._most = int(_MOST * 1024)
         self._values = array("I", bytes(4 * 1024))
 
     def __len__(self) -> int:
@@ -44,27 +45,24 @@ class Places:
         return self._values[place] if self._keys[place] else None
 
     def set(self, key: int, value: int) -> None:
-        place = self._place(key)
-        if self._keys[place]:
-            self._values[place] = value
-        else:
-            self._insert(place, key, value)
+        if self.setdefault(key, value) != value:
+            self._values[self._place(key)] = value
 
     def setdefault(self, key: int, value: int) -> int:
         """The number of a key, which is `value` if it had none."""
-        place = self._place(key)
-        if self._keys[place]:
-            return self._values[place]
-        self._insert(place, key, value)
-        return value
-
-    def _insert(self, place: int, key: int, value: int) -> None:
-        """Puts a new key where it belongs."""
-        if self._size >= _MOST * len(self._keys):
+        keys = self._keys  # as `_place`, without a call: files have millions of keys
+        last = len(keys) - 1
+        place = key & last
+        while known := keys[place]:
+            if known == key:
+                return self._values[place]
+            place = (place + 1) & last
+        if self._size >= self._most:
             self._grow()
             place = self._place(key)
         self._keys[place], self._values[place] = key, value
         self._size += 1
+        return value
 
     def _place(self, key: int) -> int:
         """Where a key is, or would be."""
@@ -77,9 +75,13 @@ class Places:
 
     def _grow(self) -> None:
         old = zip(self._keys, self._values)
-        self._keys = array("Q", bytes(16 * len(self._keys)))
-        self._values = array("I", bytes(8 * len(self._values)))
+        self._keys = keys = array("Q", bytes(16 * len(self._keys)))
+        self._values = values = array("I", bytes(8 * len(self._values)))
+        self._most = int(_MOST * len(keys))
+        last = len(keys) - 1
         for key, value in old:
             if key:
-                place = self._place(key)
-                self._keys[place], self._values[place] = key, value
+                place = key & last
+                while keys[place]:
+                    place = (place + 1) & last
+                keys[place], values[place] = key, value

@@ -173,15 +173,15 @@ class Record:
 
     @cached_property
     def turns(self) -> tuple[TurnEvent, ...]:
-        return tuple(event for event in self.events if isinstance(event, TurnEvent))
+        return tuple([event for event in self.events if isinstance(event, TurnEvent)])
 
     @cached_property
     def runs(self) -> tuple[RunEvent, ...]:
-        return tuple(event for event in self.events if isinstance(event, RunEvent))
+        return tuple([event for event in self.events if isinstance(event, RunEvent)])
 
     @cached_property
     def notes(self) -> tuple[NoteEvent, ...]:
-        return tuple(event for event in self.events if isinstance(event, NoteEvent))
+        return tuple([event for event in self.events if isinstance(event, NoteEvent)])
 
     @property
     def tokens(self) -> int:

@@ -42,7 +42,11 @@ class StoredRecords(Sequence[Record]):
             if not line.endswith(b"\n"):
                 break
             self.lines += 1
-            self._note(_named(path, self.lines, line, _key), self.end)
+            try:
+                key = _key(line)
+            except Exception:
+                key = _named(path, self.lines, line, _key)
+            self._note(key, self.end)
             self.end += len(line)
         self._by_key = by_key
         if not by_key:
@@ -65,7 +69,7 @@ class StoredRecords(Sequence[Record]):
     def __getitem__(self, place: int | slice) -> Record | list[Record]:
         if isinstance(place, slice):
             return [self[each] for each in range(*place.indices(len(self)))]
-        place = range(len(self))[place]
+        place += len(self) if place < 0 else 0
         if self._last is not None and self._last[0] == place:
             return self._last[1]
         return self._read(self._offsets[place])

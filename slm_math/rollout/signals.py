@@ -64,7 +64,7 @@ class Signals:
         """The signals of several lists of rows, one after the other; each has what the first
         has.
         """
-        tensors = {
+        tensors: dict[str, Any] = {
             name: torch.cat([getattr(part, name) for part in parts])
             for name, values in vars(parts[0]).items()
             if isinstance(values, Tensor)

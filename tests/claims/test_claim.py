@@ -33,7 +33,8 @@ def test_a_claim_is_written_with_its_statement_and_holds(
     assert "weak: 33.3 % right [13.8, 60.9], 4 of 12" in out
     assert "strong: 75.0 % right [46.8, 91.1], 9 of 12" in out
     assert "strong against weak: +41.7" in out
-    assert "no control arm: weak, strong, checked" in out
+    assert "no control: weak, strong, checked" in out
+    assert "no unseen twins: weak, strong, checked" in out
     status, out, _ = ask(capsys, "claim", "--check", path)
     assert (status, "everything holds" in out) == (0, True)
     assert str(folder) not in zipfile.ZipFile(path).read("claim.json").decode()

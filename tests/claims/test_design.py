@@ -48,7 +48,7 @@ def test_clusters_are_the_units_of_a_claim(tmp_path: Path) -> None:
     members = claim_members(runs, Design(cluster="level"))
     data = claimed(members)
     samples = [by_cluster(Samples.of(one.records), "level") for one in runs]
-    [expected] = compare({"a": samples[0], "b": samples[1]}, "level")
+    [expected] = compare({"a": samples[0], "b": samples[1]})
     [found] = data["comparisons"]
     assert (found["low"], found["p"]) == pytest.approx((expected.low, expected.p))
     assert found["test"] == "sign-flip permutation by level"
@@ -97,13 +97,21 @@ def test_a_changed_claim_over_seeds_is_caught(tmp_path: Path, name: str) -> None
     assert checked(written(tmp_path / "c.zip", edited(members, OVER_SEEDS[name]))).moved
 
 
+def of_training(arm: str, batches: int = 60) -> dict[str, Any]:
+    """What an evaluation of a training run, or of a control arm of it, says besides its plan."""
+    name = Path(arm).name
+    control = {"control": {"arm": name, "run": "a"}} if name else {}
+    trained = {"run": name or "a", "batches": batches, **control}
+    return {"about": ABOUT["about"] | trained, "identity": {"weights": name}}
+
+
 def with_arms(folder: Path) -> FrozenRun:
     """A training run's last evaluation, with those of two control arms beside it."""
     place = Path("eval") / "epoch-2" / "single"
     arms = {".": 2, "controls/random_reward": 3, "controls/format_only": 4}
     for arm, every in arms.items():
         engine = OneByOne(solves(lambda n, every=every: n % every == 0))
-        run(folder / "run" / arm / place, engine, SingleShot(), TASKS, **ABOUT)
+        run(folder / "run" / arm / place, engine, SingleShot(), TASKS, **of_training(arm))
     [found] = runs_of([str(folder / "run" / place)])
     return found
 
@@ -115,7 +123,7 @@ def test_control_arms_of_a_training_run_are_part_of_its_claim(tmp_path: Path) ->
     found = data["runs"][0]["controls"]["random_reward"]
     assert found["difference"] == pytest.approx(6 / 12 - 4 / 12)
     assert any("control random_reward (trained without" in s for s in data["statement"])
-    assert not any("no control arm" in s for s in data["statement"])
+    assert not any("no control:" in s for s in data["statement"])
     result = checked(written(tmp_path / "c.zip", members))
     assert result.moved == []
     assert result.counts["verdicts"] == 3 * 12

@@ -47,11 +47,14 @@ def test_a_second_opinion_makes_the_accuracy_a_range(tmp_path: Path, said: Any) 
     file.write_text("\n".join(map(json.dumps, rows)) + "\n")
     status, text = said(file, "--second_opinion")
     assert status == 0
-    assert "accuracy 25.0 to 50.0 %; of 3 verdicts 1 are disputed (0 correct here, 1 there)" in text
-    assert "line 2: 17 \\times 23 for 391: incorrect (unevaluated) here, correct there" in text
+    assert (
+        "accuracy 25.0 % if every disputed verdict is wrong, 50.0 % if every one is right" in text
+    )
+    assert "of 3 verdicts 1 are disputed (0 correct here, 1 there), no opinion on 1" in text
+    assert "line 2: 17 \\times 23 for 391: incorrect (unevaluated) here; correct there" in text
     verdicts = load(tmp_path / "x.graded.jsonl")
     assert [v["second_opinion"] for v in verdicts] == [True, True, False, None]
-    assert verdicts[0]["second_readings"] == ["5", "5"]
+    assert verdicts[0]["second_readings"] == ["5", "5", "5"]
 
 
 def test_verdicts_go_beside_the_file_and_the_summary_says_what_they_came_to(

@@ -4,6 +4,7 @@ known of each.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -244,3 +245,18 @@ def test_every_real_reference_answer_equals_itself(real_data: Path, name: str) -
     # without the text, from which an answer may be copied
     bare = [replace(task, problem=replace(task.problem, text="")) for task in tasks]
     assert [task.gold for task in bare if not grade_answer(task.gold, task).equal] == []
+
+
+def test_variations_of_one_problem_are_one_template(tmp_path: Path) -> None:
+    seeds = ["Ann has 4 pens and buys 3. " * 5, "Bo has 4 pens and buys 3. " * 5]
+    rows = [
+        {"question": f"{n}", "answer": "4", "perturbation_type": "digits", "seed_question": seed}
+        for seed in seeds
+        for n in range(3)
+    ]
+    file = tmp_path / "test.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tags = [t.problem.tags["template"] for t in NAMED["gsm_plus"](path=str(file)).tasks("test")]
+    assert tags == [tags[0]] * 3 + [tags[3]] * 3
+    assert tags[0] != tags[3]
+    assert len(tags[0]) == 12  # no text of a problem stands in a tag

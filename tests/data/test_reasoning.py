@@ -1,5 +1,6 @@
 """Problems of reasoning-gym are graded as all others, and each is in one split."""
 
+import re
 from importlib.util import find_spec
 
 import pytest
@@ -9,6 +10,7 @@ from slm_math.data import ReasoningGym
 from slm_math.data import reasoning as module
 from slm_math.data.base import read_tasks
 from slm_math.data.normalized import normalized
+from slm_math.data.twins import twins_of
 
 needs_package = pytest.mark.skipif(
     find_spec("reasoning_gym") is None, reason="needs the package reasoning-gym (extra: reasoning)"
@@ -55,3 +57,48 @@ def test_the_seed_decides_the_problems() -> None:
 
     assert problems(1) == problems(1)
     assert not set(problems(1)) & set(problems(2))
+
+
+@needs_package
+def test_a_twin_is_of_the_same_set_and_template_and_nowhere_else() -> None:
+    source = ReasoningGym(train=160, validation=32, test=64, seed=2)
+    tasks = source.tasks("test")
+    found = twins_of(tasks, source, "test", True)  # refuses twins with the text or answer
+    parents = {task.problem.id: task for task in tasks}
+    everything = {
+        normalized(task.problem.text)
+        for split in ("train", "validation", "test")
+        for task in source.tasks(split)
+    }
+    assert len(found) == len(tasks)
+    assert len({twin.problem.text for twin in found}) == len(found)
+    for twin in found:
+        parent = parents[twin.problem.tags["twin_of"]]
+        assert twin.problem.tags["set"] == parent.problem.tags["set"]
+        assert normalized(twin.problem.text) not in everything
+        assert twin.gold != parent.gold
+    assert source.twins("train") == []
+    assert twins_of(tasks, source, "test", True) == found
+
+
+@needs_package
+def test_twins_of_templates_are_made_by_the_same_generator() -> None:
+    source = ReasoningGym(["gsm_symbolic"], train=1, validation=1, test=40)
+    gym = pytest.importorskip("reasoning_gym")
+    for twin in source.twins("test"):
+        template = twin.problem.tags["template"]
+        seed = (2 * 100_000_000) + 50_000_000
+        pool = gym.create_dataset("gsm_symbolic", seed=seed, size=20_000)
+        made = next(n for n in range(20_000) if pool.task_indices[n] == int(template[13:])
+                    and pool[n]["question"] == twin.problem.text)  # fmt: skip
+        assert pool[made]["answer"] == twin.gold
+    assert len(source.twins("test")) == 40
+
+
+@needs_package
+def test_sets_without_templates_have_twins_with_the_same_words() -> None:
+    source = ReasoningGym(["gcd", "products"], train=1, validation=1, test=20)
+    parents = {task.problem.id: task.problem.text for task in source.tasks("test")}
+    for twin in source.twins("test"):
+        own, theirs = twin.problem.text, parents[twin.problem.tags["twin_of"]]
+        assert re.sub("[0-9]+", "#", own) == re.sub("[0-9]+", "#", theirs)

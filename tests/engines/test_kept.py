@@ -21,7 +21,7 @@ from slm_math.engines import transformers
 from slm_math.engines.base import Request
 from slm_math.engines.kept import BLOCK, KeptPrefixes
 from slm_math.engines.transformers import TransformersEngine
-from slm_math.policy import forward, stepping
+from slm_math.policy import forward, products
 from slm_math.policy.chat import ChatFormat
 from slm_math.types import Chat, Reply, Sampling, assistant, user
 
@@ -158,12 +158,12 @@ def test_new_weights_forget(chat: ChatFormat) -> None:
     check_turns(engine, continued([first], [one], ["Why?"]), turns=1)
 
 
-@pytest.mark.parametrize("wide", [1, stepping.WIDE])
+@pytest.mark.parametrize("sliced", [1, products.LEAST])
 def test_the_step_is_that_of_transformers(
-    chat: ChatFormat, monkeypatch: pytest.MonkeyPatch, wide: int
+    chat: ChatFormat, monkeypatch: pytest.MonkeyPatch, sliced: int
 ) -> None:
     """Also with weights that change in place between two rollouts."""
-    monkeypatch.setattr(stepping, "WIDE", wide)
+    monkeypatch.setattr(products, "LEAST", sliced)
     for kind in ("qwen2", "llama", "qwen3"):
         engine = TransformersEngine(network(kind, chat), chat)
         assert forward.steps_alone(engine.model)

@@ -123,9 +123,12 @@ def test_weights_are_pushed_to_a_server_that_is_back_before_any_request(tmp_path
         assert server.routes(before) == [*PUSH, GENERATE]
 
 
-def test_a_stale_reply_is_not_returned_and_weights_go_out_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["0.31.0", "0.32.0"])
+def test_a_stale_reply_is_not_returned_and_weights_go_out_anew(
+    version: str, tmp_path: Path
+) -> None:
     """The server restarted while nobody looked: it answers at once, with its first weights."""
-    with serving() as [server], engine_of([server], tmp_path) as engine:
+    with serving(version=version) as [server], engine_of([server], tmp_path) as engine:
         model, weights = weights_of(5)
         engine.update(1, weights)
         server.kill()

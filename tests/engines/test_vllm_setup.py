@@ -107,14 +107,14 @@ def test_a_rank_beyond_all_bounds_is_refused() -> None:
         lora_rank(513)
 
 
-@pytest.mark.parametrize("version", ["0.31.9", "0.33.0", "0.5.4", "1.0"])
+@pytest.mark.parametrize("version", ["0.30.9", "0.33.0", "0.5.4", "1.0"])
 def test_a_version_that_was_not_tested(version: str) -> None:
     reason = refusal(version)
     assert reason is not None
-    assert all(part in reason for part in (version, ">=0.32", "<0.33"))
+    assert all(part in reason for part in (version, ">=0.31", "<0.33"))
 
 
-@pytest.mark.parametrize("version", ["0.32.0", "0.32.9", "0.32.1+cu129"])
+@pytest.mark.parametrize("version", ["0.31.0", "0.32.9", "0.32.1+cu129"])
 def test_a_version_that_was_tested(version: str) -> None:
     assert refusal(version) is None
 
@@ -156,10 +156,10 @@ def test_nothing_imports_vllm_before_it_is_used() -> None:
 # servers, before anything is asked
 
 
-@pytest.mark.parametrize("version", ["0.31.2", "0.33.0", "1.0.0"])
+@pytest.mark.parametrize("version", ["0.30.2", "0.33.0", "1.0.0"])
 def test_a_version_outside_of_the_tested_range_is_refused(version: str, tmp_path: Path) -> None:
     with serving(version=version) as [server], engine_of([server], tmp_path) as engine:
-        with pytest.raises(ValueError, match=r">=0\.32") as caught:
+        with pytest.raises(ValueError, match=r">=0\.31") as caught:
             engine.submit(request())
         assert version in str(caught.value)
         assert "<0.33" in str(caught.value)
@@ -167,7 +167,7 @@ def test_a_version_outside_of_the_tested_range_is_refused(version: str, tmp_path
         assert not server.bodies()
 
 
-@pytest.mark.parametrize("version", ["0.32.0", "0.32.1", "0.32.3+cpu", "0.32.1.dev4+gabc123"])
+@pytest.mark.parametrize("version", ["0.31.2", "0.32.1", "0.32.3+cpu", "0.32.1.dev4+gabc123"])
 def test_versions_of_the_tested_range(version: str, tmp_path: Path) -> None:
     with serving(version=version) as servers, engine_of(servers, tmp_path) as engine:
         assert engine.identity()["version"] == [version]
@@ -175,7 +175,7 @@ def test_versions_of_the_tested_range(version: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["dev", ""])
 def test_what_is_no_version_is_refused_with_the_range(version: str, tmp_path: Path) -> None:
-    refused = pytest.raises(ValueError, match=r">=0\.32")
+    refused = pytest.raises(ValueError, match=r">=0\.31")
     with serving(version=version) as servers, engine_of(servers, tmp_path) as engine, refused:
         engine.submit(request())
 

@@ -306,3 +306,27 @@ def test_an_update_that_somebody_left_unfinished_is_ended_first(one) -> None:
         "/update_weights",
         "/finish_weight_update",
     ]
+
+
+@pytest.mark.parametrize("version", ["0.31.0", "0.32.0"])
+def test_a_reply_of_weights_that_were_replaced_meanwhile_is_not_returned(
+    version: str, tmp_path: Path
+) -> None:
+    """A server that restarted unseen answers with its first weights, and is called what the
+    policy's are called before anybody asks what it has.
+    """
+    with serving(version=version) as [server], engine_of([server], tmp_path) as engine:
+        model, weights = weights_of(5)
+        engine.update(1, weights)
+        [expected] = [body["new_version"] for body in server.bodies("/update_weight_version")]
+        server.kill()
+        server.start()
+
+        def renamed(body: dict[str, Any]) -> tuple[list[int], str]:
+            server.version, server.script = expected, None
+            return [5, 6, 7, 8], "length"
+
+        server.script = renamed
+        reply = ask(engine)
+        assert reply.token_ids != (5, 6, 7, 8)
+        assert gap(model, reply) < 1e-5

@@ -186,12 +186,9 @@ class FakeVLLM:
             for t, p in zip(tokens, logps)
         ]
         choice = {"index": 0, "finish_reason": finish, "stop_reason": None, "token_ids": tokens}
-        spans = [{"version": version, "start": 0, "end": len(tokens)}]
-        choice |= {
-            "logprobs": {"content": content},
-            "sampling_mask": mask,
-            "weight_versions": spans,
-        }
+        choice |= {"logprobs": {"content": content}, "sampling_mask": mask}
+        if not self.vllm.startswith("0.31"):
+            choice["weight_versions"] = [{"version": version, "start": 0, "end": len(tokens)}]
         whole = {"request_id": "x", "output_mode": "tokens", "choices": [choice]}
         if body["sampling_params"].get("prompt_logprobs") is not None:
             whole["prompt_logprobs"] = self.prompt_logprobs(model, body["token_ids"])

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from slm_math.commands import results
 from slm_math.evaluation.compare_table import compare_runs
 from slm_math.evaluation.plain import path_lines
+from slm_math.evaluation.results import results
 from slm_math.evaluation.runs import identity_notes, load_evaluations
 
 

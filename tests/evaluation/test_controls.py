@@ -10,9 +10,9 @@ import pytest
 from evaluation.one_by_one import run
 
 from slm_math.agents import SingleShot
-from slm_math.commands import results
 from slm_math.engines.planted import PlantedSolver
 from slm_math.evaluation.controls import arm_lines, read_arms
+from slm_math.evaluation.results import results
 from slm_math.records.eval_folders import named_runs
 from slm_math.report.arms import arms_table
 from slm_math.types import Problem, Task

@@ -168,6 +168,11 @@ def test_eval_warns_before_a_run_that_is_too_small() -> None:
     assert small.startswith("warning: 500 problems see differences of at least 5.7 points")
     assert "2 points need 4,016 problems" in small
     assert large.startswith("detect: 1,319 problems see differences of at least 3.5 points")
+    alone = detect_line(0.05, 100, 1).partition("differences")[2].partition(" between")[0]
+    of_templates = detect_line(0.05, 5000, 1, 100)
+    assert (
+        f"if the instances of each of 100 templates are alike, differences{alone}" in of_templates
+    )
 
 
 def test_a_plan_shows_the_ends_of_the_pilots_interval_in_order() -> None:

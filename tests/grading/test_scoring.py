@@ -22,7 +22,8 @@ from slm_math.grading import scoring
 from slm_math.grading.completions import cases
 from slm_math.grading.fields import Fields
 from slm_math.grading.scoring import GradedLine, LineBatch, grade_case, grade_lines
-from slm_math.grading.tally import Tally, accuracy
+from slm_math.grading.tallied import accuracy
+from slm_math.grading.tally import Tally
 
 
 def test_lines_are_numbered_whatever_ends_them(
@@ -206,3 +207,12 @@ def test_samples_of_one_id_are_one_problem() -> None:
     tally.finish()
     assert (tally.problems, tally.total.n, tally.total.correct) == (2, 4, 3)
     assert accuracy(tally) == "75.0 % [0.7, 99.9]"  # two problems say little
+
+
+def test_rows_of_one_id_with_other_references_are_other_problems() -> None:
+    tally = Tally()
+    rows = [("a", "1"), ("a", "1"), ("a", "2"), ("b", "1")]
+    for line, (id, gold) in enumerate(rows, 1):
+        [case] = cases({"id": id, "completion": f"#### {line}", "answer": gold}, line, Fields())
+        tally.add(GradedLine(line, (grade_case(case),)))
+    assert (len(tally.groups), len(tally.ids), tally.ambiguous) == (3, 2, 1)

@@ -254,3 +254,11 @@ def test_different_plain_integers_are_never_equivalent(kind: Any) -> None:
     numbers |= {0, 1, -1, 10, 100, 1000}
     for one, other in itertools.combinations(sorted(numbers), 2):
         assert not equivalent(str(one), str(other), kind)
+
+
+def test_classes_of_some_samples_do_not_come_from_those_of_all() -> None:
+    samples, places = of_one_problem(rows({"a": ["4", "5", "5", "4"]}))
+    assert answer_classes(samples, places) == [0, 1, 1, 0]
+    assert answer_classes(samples, places) == [0, 1, 1, 0]
+    assert answer_classes(samples, places[1:]) == [0, 0, 1]
+    assert answer_classes(samples, places[::-1]) == [0, 1, 1, 0]

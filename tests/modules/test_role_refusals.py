@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from modules.two_roles import BOTH, PAIR, TWO
-from tiny import SCRATCH, Duo, Endpoint, chats, grpo, sft, trainer
+from tiny import SCRATCH, Duo, Endpoint, chats, grpo, problems, sft, trainer
 
 from slm_math.callbacks import AgentEval
 from slm_math.modules.optim import Optim
@@ -215,4 +215,23 @@ def test_evaluated_role_that_nobody_serves_is_refused_before_loading(tmp_path: P
     run = trainer(tmp_path, callbacks=[AgentEval({"duo": Duo()}, limit=2)])
     with pytest.raises(ValueError, match=r"AgentEval: duo asks for role 'judge'.*frozen: \{judge"):
         run.fit(module, chats())
+    assert module.loaded is None
+
+
+@pytest.mark.parametrize("owner", ["engines", "AgentEval.engines"])
+def test_an_engine_that_all_ranks_must_start_serves_no_other_role_of_several(
+    owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rank without a request would not start it, and the others would wait for that rank."""
+    endpoint = Endpoint()
+    endpoint.needs_all_ranks = True
+    engines = {"judge": endpoint}
+    if owner == "engines":
+        module, callbacks = grpo(agent=Duo(), engines=engines), []
+    else:
+        module, callbacks = grpo(), [AgentEval({"duo": Duo()}, engines=engines, limit=2)]
+    run = trainer(tmp_path, callbacks=callbacks)
+    monkeypatch.setattr(type(run), "world_size", 2)
+    with pytest.raises(ValueError, match=f"{owner}: role 'judge' is served by .*VLLMServers"):
+        run.fit(module, problems())
     assert module.loaded is None

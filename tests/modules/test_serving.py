@@ -281,8 +281,8 @@ CHOICES = [
     ("auto", False, True, True, 2, "transformers"),
     ("vllm", False, True, True, 1, "vllm"),
     ("vllm", False, True, False, 1, "vllm"),
-    ("vllm", False, False, True, 1, ValueError("0.31.0")),
-    ("vllm", False, True, True, 2, ValueError("vllm serve")),
+    ("vllm", False, False, True, 1, ValueError("0.30.0")),
+    ("vllm", False, True, True, 2, "vllm"),
 ]
 
 
@@ -296,7 +296,7 @@ def test_the_choice(
     expected: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(vllm_setup, "installed", lambda: "0.32.0" if tested else "0.31.0")
+    monkeypatch.setattr(vllm_setup, "installed", lambda: "0.32.0" if tested else "0.30.0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     vllm = SERVERS if servers else Vllm()
     if isinstance(expected, ValueError):

@@ -19,7 +19,7 @@ from tiny import model_folder
 
 from slm_math.agents import MajorityVote, SingleShot
 from slm_math.answers import extract
-from slm_math.engines.base import EngineError, Request
+from slm_math.engines.base import Request
 from slm_math.engines.checkpoint import CheckpointEngine
 from slm_math.engines.http import request
 from slm_math.engines.openai import OpenAIEngine
@@ -289,45 +289,6 @@ def test_too_many_workflows_and_too_long_ones_are_refused() -> None:
         *_, error, done = events(post(server, stream=True).text)
         assert (error["error"]["code"], done) == ("timeout", "[DONE]")
         until(lambda: engine.busy == 0)
-
-
-class Failing(Replay):
-    """The first poll breaks, as an engine does that cannot be used."""
-
-    broken = True
-
-    def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
-        if self.broken:
-            self.broken = False
-            raise RuntimeError("no\x1b[2J memory")
-        return super().poll(timeout)
-
-
-class Faulty(SingleShot):
-    """Its own code fails on one problem."""
-
-    def solve(self, problem: Any) -> Any:
-        if "fail" in problem.text:
-            yield from ()
-            raise KeyError("x")
-        return (yield from super().solve(problem))
-
-
-def test_a_broken_engine_ends_requests_but_not_the_server(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with serving(ONE, Failing([FOUR])) as server:
-        first = post(server)
-        assert (first.status, first.json()["error"]["type"]) == (500, "server_error")
-        assert post(server).status == 200
-    assert "\x1b" not in capsys.readouterr().err
-
-
-def test_an_error_of_the_agent_ends_its_own_request_only() -> None:
-    with serving(Faulty("solve_plain"), Replay([FOUR])) as server:
-        broken = post(server, messages=[{"role": "user", "content": "fail"}])
-        assert (broken.status, "KeyError" in broken.text) == (500, True)
-        assert post(server).status == 200
 
 
 def test_closing_the_server_tells_its_clients() -> None:
