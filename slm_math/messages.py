@@ -99,9 +99,9 @@ def _parts(message: str) -> tuple[list[str], str | None, list[str]]:
     # an attempt of a union may be there twice, at the same indentation
     for line in dict.fromkeys(re.sub(r"[-–] ", "  ", line) for line in message.splitlines()):
         text = line.strip()
-        while match := _KEY.match(text) or _CLASS.match(text):
-            if match.re is _KEY:
-                keys.append(match[1])
+        while match := (key := _KEY.match(text)) or _CLASS.match(text):
+            if key:
+                keys.append(key[1])
             else:
                 path = match[1]
             text = match[2]
