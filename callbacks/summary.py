@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
@@ -202,6 +203,8 @@ def _next(trainer: L.Trainer, module: L.LightningModule, export: str | None) -> 
             if isinstance(source, OwnTable) and len(source.paths) == 1:  # or it would be GSM8K
                 file = shortest(str(source.paths[0].absolute()))
                 line += f" --data.source Table --data.source.path {file}"
+                for option, column in source.named.items():
+                    line += f" --data.source.{option} {shlex.quote(column)}" if column else ""
             yield line
         if isinstance(source, GSM8K):
             yield f"slm-math eval --config eval/gsm8k --model {export}"

@@ -52,7 +52,7 @@ class Stopped(KeyboardInterrupt):
 class Stopping:
     """Requests to stop this process. While `finishes` is set (between the first and the last step
     of an epoch), a request waits in `pending` for the end of a step; a second one stops at once. A
-    signal within a second of another is the same request.
+    signal within a second of a request is the same one.
     """
 
     def __init__(self) -> None:
@@ -87,9 +87,10 @@ class Stopping:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
             return
-        before, self._asked = self._asked, time.monotonic()
-        if self._asked - before < SAME_REQUEST:
+        now = time.monotonic()
+        if now - self._asked < SAME_REQUEST:
             return
+        self._asked = now
         stop = Stopped(128 + number)
         if not self.finishes or self.pending is not None:
             raise stop

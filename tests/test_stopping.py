@@ -103,10 +103,10 @@ def test_step_that_was_finished_is_logged_and_summed_up(
 def test_second_signal_stops_at_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = itertools.count(step=2)
+    seconds = itertools.count(step=0.6)  # the second of them is the same request, the third not
     monkeypatch.setattr("slm_math.stopping.time", SimpleNamespace(monotonic=lambda: next(seconds)))
     with pytest.raises(SystemExit):
-        fit(tmp_path, signal.SIGTERM, times=2)
+        fit(tmp_path, signal.SIGTERM, times=3)
     assert "after step 2: no checkpoint was written yet" in capfd.readouterr().err
 
 

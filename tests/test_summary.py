@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -13,8 +15,9 @@ from monitored import Indexed, Scripted
 from tiny import sft, trainer
 
 from slm_math.callbacks import AgentEval, ExportHF, Summary
-from slm_math.callbacks.summary import Curve
+from slm_math.callbacks.summary import Curve, _next
 from slm_math.cli import run
+from slm_math.data.table import Table
 
 FAST = ["--config", "configs/fast.yaml", "--torch_threads", "1"]
 
@@ -76,3 +79,14 @@ def test_fit_ends_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert re.search(r"^first step: [\d.e-]+ s, peak memory \d+ MiB$", out, re.MULTILINE)
     assert f"next: slm-math report {root}" in out.splitlines()
     assert "slm-math fit" not in out  # it was reinforced already
+
+
+def test_the_next_command_reads_the_same_columns(tmp_path: Path) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("question,solution,my result\nWhat is 1 + 1?,It is 2.,2\n")
+    run = trainer(tmp_path)
+    run.datamodule = SimpleNamespace(source=Table(str(file), answer="my result"))  # type: ignore[attr-defined]
+    _, line, _ = _next(run, sft(), "export")
+    words = shlex.split(line)
+    assert words[words.index("--data.source.answer") + 1] == "my result"
+    assert "--data.source.problem" not in words

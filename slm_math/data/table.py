@@ -109,17 +109,36 @@ class Table(Source):
     def tasks(self, split: Split) -> list[Task]:
         return items_of(self._items, split, self.validation)[: self.limit]
 
+    def about(self, split: Split) -> str:
+        """Where problems, answers and solutions come from, if usual names decided that."""
+        found = {option: self._found.get(option) for option in ("problem", "answer", "solution")}
+        guessed = [each for each, name in found.items() if name and self.named[each] is None]
+        if split == "validation" or not guessed or found["problem"] is None:
+            return ""
+        parts = [f"{option} from {name!r}" for option, name in found.items() if name]
+        if found["answer"] is None:
+            parts.append("the answer from the end of the solution")
+        return f"{self.name}/{split}: {', '.join(parts)}"
+
+    @cached_property
+    def _found(self) -> dict[str, str]:
+        """Option -> its column; not of rows of messages, which have none."""
+        return self._columns([row for _, row in self._rows])
+
+    @cached_property
+    def _rows(self) -> list[tuple[Split, FileRow]]:
+        return rows_by_split(self.paths)
+
     @cached_property
     def _items(self) -> list[Item[Task]]:
-        rows = rows_by_split(self.paths)
-        if not rows:
-            raise ValueError(f"{', '.join(map(str, self.paths))}: holds no rows")
-        columns = self._columns([row for _, row in rows])
+        rows, columns = self._rows, self._found
         tasks = [self._task(number, row, columns) for number, (_, row) in enumerate(rows)]
         return [Item(split, task.problem, task) for (split, _), task in zip(rows, tasks)]
 
     def _columns(self, rows: list[FileRow]) -> dict[str, str]:
         """Which column has what: those of the options, and the others by their usual names."""
+        if not rows:
+            raise ValueError(f"{', '.join(map(str, self.paths))}: holds no rows")
         names = {name for row in rows for name, value in row.fields.items() if value is not None}
         place, shown = self.paths[0], ", ".join(sorted(names))
         columns = {option: name for option, name in self.named.items() if name is not None}

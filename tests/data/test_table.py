@@ -313,3 +313,15 @@ def test_an_object_that_is_a_row_itself_is_one(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps(row))
     [task] = read_tasks(Table(str(tmp_path / "x.json"), validation=0), "train")
     assert task.gold == "12"
+
+
+def test_what_columns_were_taken_for_is_said_unless_options_name_them(tmp_path: Path) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("question,solution,result\nWhat is 1 + 1?,It is 2.,2\n")
+    about = Table(str(file)).about("train")
+    assert about == (
+        "table/train: problem from 'question', solution from 'solution', the answer from the end "
+        "of the solution"
+    )
+    named = {"problem": "question", "answer": "result", "solution": "solution"}
+    assert Table(str(file), **named).about("train") == ""
