@@ -26,8 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-from check_resume import COMMON, KINDS, ROOT, result
+from check_resume import COMMON, KINDS, ROOT, differences, result
 
 GRACE = 120.0  # seconds until a session that was asked to stop counts as one that hangs
 EVALUATES = [
@@ -81,14 +80,6 @@ def compared(root: Path, kind: str) -> dict[str, Any]:
         for path in sorted(root.glob("eval/**/records.jsonl"))
     }
     return result(root, kind) | {"records": records}
-
-
-def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    wrong = [name for name in one if name != "weights" and one[name] != other[name]]
-    same = one["weights"].keys() == other["weights"].keys() and all(
-        torch.equal(value, other["weights"][name]) for name, value in one["weights"].items()
-    )
-    return wrong + ([] if same else ["weights"])
 
 
 def stopped_at(root: Path, kind: str, ranks: int, moment: float) -> tuple[int | None, float]:

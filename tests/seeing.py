@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from answering import answer
 
 from slm_math.data.base import SPLITS, Source, Split
-from slm_math.engines.base import EngineError, Request
+from slm_math.engines.base import Request
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.scratch import Scratch
@@ -88,16 +89,11 @@ def engine_of(model: Any, chat: ChatFormat, slots: int = 64) -> TransformersEngi
 
 def ask(engine: Any, chats: list[Chat], tokens: int = 6, **sampling: Any) -> list[Any]:
     """The replies to chats, in their order; each draws numbers and ends at a time of its own."""
-    tickets = [
-        engine.submit(
-            Request(c, Sampling(max_new_tokens=tokens + n % 5, **sampling), key=(n,), role="solver")
-        )
+    asked = [
+        Request(c, Sampling(max_new_tokens=tokens + n % 5, **sampling), key=(n,), role="solver")
         for n, c in enumerate(chats)
     ]
-    found: dict[int, Reply | EngineError] = {}
-    while engine.busy:
-        found |= dict(engine.poll())
-    return [found[ticket] for ticket in tickets]
+    return answer(engine, asked)
 
 
 def trace_of(*turns: tuple[Chat, Reply]) -> Trace:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"ranges", "shortening", "stopping", "visible", "images", "collection", "extras"},
-    {"starting", "listening", "spelling", "patterns"},
+    {"starting", "listening", "spelling", "patterns", "lazy"},
     {"sampling"},
     {"types"},
     {"sandbox"},

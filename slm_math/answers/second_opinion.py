@@ -53,7 +53,7 @@ def second_opinion(answer: str | None, task: Task, reply: str = "") -> Opinion:
     which its reader of plain expressions finds.
 
     It has an opinion on answers of the type "math", or "num" without a tolerance; on none that it
-    cannot read, or that takes it too long. "" is no reply.
+    cannot read, or that takes it too long. An empty text means that there is no reply.
     """
     kind = task.problem.answer_type
     if not (kind == "math" or (kind == "num" and task.tolerance is None)):

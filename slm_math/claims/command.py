@@ -32,12 +32,12 @@ def claim(
     """Freezes evaluations into one file that anybody can check without a model, or checks one:
     `slm-math claim RUNS -o claim.zip`, `slm-math claim --check claim.zip`.
 
-    The file has a statement in words, every record and manifest, accuracies with intervals, paired
-    differences with tests, what differences could be seen, controls, overlap, and hashes. It is
-    written only if it passes its own check. The check grades every sample again, runs agents of
-    slm-math again on the recorded replies, and computes every figure again. Its exit status is 0,
-    or 1 with one line for each verdict, byte or figure that differs; it is 2 where there is no
-    file to check.
+    The file contains a statement in words, every record and manifest, accuracies with intervals,
+    paired differences with tests and the smallest detectable differences, controls, overlap, and
+    hashes. It is written only if it passes its own check. The check grades every sample again, runs
+    agents of slm-math again on the recorded replies, and computes every figure again. Its exit
+    status is 0 if everything holds, and 1 with one line for each verdict, byte or figure that
+    differs. It is 2 if the file does not exist.
 
     Args:
         folders: agents' folders (with records.jsonl), or an output folder of `slm-math eval`. The
@@ -54,7 +54,7 @@ def claim(
         if folders or out or cluster or over:
             raise ValueError("--check takes a claim file and nothing else")
         if not Path(check).is_file():
-            raise ValueError(f"--check {check}: there is no such file, so nothing was checked")
+            raise ValueError(f"--check {check}: the file does not exist, so nothing was checked")
         if not _report(Path(check), check_claim(Path(check), Console(stderr=True)), console):
             sys.exit(1)
         return

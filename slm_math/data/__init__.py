@@ -2,7 +2,7 @@
 need lightning, and what only reads problems does not.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slm_math.data.arithmetic import Arithmetic
 from slm_math.data.base import Source, Split
@@ -22,6 +22,7 @@ from slm_math.data.shapes import Shapes
 from slm_math.data.table import Table
 from slm_math.data.video_r1 import VideoR1
 from slm_math.data.visual_benchmarks import VisualBenchmark
+from slm_math.lazy import imported_later
 
 if TYPE_CHECKING:
     from slm_math.data.chat_data import ChatData
@@ -52,14 +53,4 @@ __all__ = [
     "VisualBenchmark",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "ChatData":
-        from slm_math.data.chat_data import ChatData
-
-        return ChatData
-    if name == "ProblemData":
-        from slm_math.data.problem_data import ProblemData
-
-        return ProblemData
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = imported_later(__name__, {"ChatData": "chat_data", "ProblemData": "problem_data"})

@@ -31,9 +31,8 @@ from slm_math.types import Problem
 
 _MISSING = frozenset(("nan", "<na>", "nat", "null", "n/a"))  # how tables print a missing value
 _ENVIRONMENT = lazy_pattern(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
-_WORD = lazy_pattern(
-    r"(?<!\\)(?<![^\W\d_])[^\W\d_]{2,}"
-)  # of any script; LaTeX's commands are none
+# of any script; LaTeX's commands are none
+_WORD = lazy_pattern(r"(?<!\\)(?<![^\W\d_])[^\W\d_]{2,}")
 _ABBREVIATIONS = frozenset("dr eq fig ft hr in lb min mr mrs ms mt no oz sec sq st vs yd".split())  # noqa: SIM905
 _SENTENCE_END = lazy_pattern(r"([^\W\d_]{2,}|[\d)\]}$%])(?:[.!?؟][\"')]{0,2}\s+|[。！？]\s*)(?=\S)")
 _FORMULA = lazy_pattern(r"[\\^_{}]")

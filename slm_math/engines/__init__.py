@@ -2,8 +2,9 @@
 torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from slm_math.lazy import imported_later
 
 if TYPE_CHECKING:
     from slm_math.engines.checkpoint import CheckpointEngine
@@ -19,16 +20,13 @@ __all__ = [
     "VLLMEngine",
     "VLLMServers",
 ]
-_PLACES = {
-    "CheckpointEngine": "checkpoint",
-    "OpenAIEngine": "openai",
-    "TransformersEngine": "transformers",
-    "VLLMEngine": "vllm",
-    "VLLMServers": "vllm_servers",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+__getattr__ = imported_later(
+    __name__,
+    {
+        "CheckpointEngine": "checkpoint",
+        "OpenAIEngine": "openai",
+        "TransformersEngine": "transformers",
+        "VLLMEngine": "vllm",
+        "VLLMServers": "vllm_servers",
+    },
+)

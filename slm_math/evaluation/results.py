@@ -50,7 +50,6 @@ def results(
         cluster: a tag of the problems, or images: problems with the same value are one unit of
             intervals and tests, by default the instances of a template, as in `compare`.
     """
-
     console = Console()
     check_number("prompt_weight", prompt_weight, low=0)
     with evaluations_of(folders, console, filter=filter) as paths:
@@ -64,7 +63,6 @@ def _over_cost(
     folders: Mapping[str, Path], prompt_weight: float, cluster: str | None, console: Console
 ) -> None:
     """As `results --over cost`, of folders by their names."""
-
     found = [
         (folder.rstrip("/"), name, path)
         for folder, place in folders.items()
@@ -86,7 +84,6 @@ def _results(
     folders: Mapping[str, Path], by: str | None, cluster: str | None, console: Console
 ) -> None:
     """As `results`, of folders by their names."""
-
     columns: dict[str, dict[str, Summary]] = {}
     paths: dict[str, Path] = {}
     units, told = partial(clustered, cluster=cluster), dict[str, None]()

@@ -227,8 +227,9 @@ class Serving:
             patience=vllm.patience,
         )
         self._folder = Path(module.trainer.default_root_dir).resolve() / "vllm"
-        copy: Any = {"folder": self._folder, "dtype": self._dtype, "verify": self._verify}
-        engine.attach_policy(module.chat, module.ends, **copy)
+        engine.attach_policy(
+            module.chat, module.ends, folder=self._folder, dtype=self._dtype, verify=self._verify
+        )
         engine.address = vllm.address
         engine.is_sender = self._sends
         engine.single_trainer = module.trainer.world_size == 1

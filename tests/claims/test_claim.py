@@ -111,7 +111,7 @@ def test_one_run_is_a_claim_of_its_accuracy(
         (["a"], "name the file to write"),
         (["-o", "c.zip"], "nothing to claim"),
         (["a", "--check", "c.zip"], "takes a claim file and nothing else"),
-        (["--check", "no.zip"], "no.zip: there is no such file, so nothing was checked"),
+        (["--check", "no.zip"], "no.zip: the file does not exist, so nothing was checked"),
         (["nowhere", "-o", "c.zip"], "nowhere is neither a folder"),
     ],
 )

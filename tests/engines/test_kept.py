@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from answering import answer
 from cases import some
 from seeing import drawings, model_of
 from tiny import SCRATCH
@@ -61,14 +62,10 @@ def ask(
     engine: TransformersEngine, chats: Sequence[Chat], turn: int, most: int = 17
 ) -> list[Reply]:
     sampling = [Sampling(max_new_tokens=3 + 5 * n % most) for n in range(len(chats))]
-    tickets = [
-        engine.submit(Request(chat, own, key=(n, turn)))
-        for n, (chat, own) in enumerate(zip(chats, sampling))
+    asked = [
+        Request(chat, own, key=(n, turn)) for n, (chat, own) in enumerate(zip(chats, sampling))
     ]
-    found: dict[int, Any] = {}
-    while engine.busy:
-        found |= dict(engine.poll())
-    return [found[ticket] for ticket in tickets]
+    return answer(engine, asked)
 
 
 def continued(chats: Sequence[Chat], replies: Sequence[Reply], texts: Sequence[str]) -> list[Chat]:

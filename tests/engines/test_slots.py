@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from answering import answer
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
@@ -120,14 +121,6 @@ def asked(n: int, temperature: float = 0.0) -> list[Request]:
         )
         for i in range(n)
     ]
-
-
-def answer(engine: TransformersEngine, requests: list[Request]) -> list[Reply]:
-    tickets = [engine.submit(request) for request in requests]
-    found: dict[int, Any] = {}
-    while engine.busy:
-        found |= dict(engine.poll())
-    return [found[ticket] for ticket in tickets]
 
 
 def engines(

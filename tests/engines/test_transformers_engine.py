@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from answering import answer
 from tiny import SCRATCH
 
 from slm_math.engines.base import EngineError, ModelError, Request
@@ -19,14 +20,6 @@ def model(chat: ChatFormat) -> Any:
     for parameter in model.parameters():  # spread the logits, so that greedy choices are clear
         parameter.data *= 2.5 if parameter.ndim == 2 else 1
     return model
-
-
-def answer(engine: TransformersEngine, requests: list[Request]) -> list[Reply]:
-    tickets = [engine.submit(request) for request in requests]
-    found: dict[int, Any] = {}
-    while engine.busy:
-        found |= dict(engine.poll())
-    return [found[ticket] for ticket in tickets]
 
 
 def requests(n: int, **sampling: Any) -> list[Request]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from answering import answer
 from tiny import SCRATCH
 
 from slm_math.agents import SingleShot
@@ -18,7 +19,7 @@ from slm_math.evaluation.evaluate import Output, Plan, evaluate
 from slm_math.evaluation.table import decoding_line
 from slm_math.policy.chat import ChatFormat
 from slm_math.rollout.executors import Executors
-from slm_math.types import Problem, Reply, Sampling, Task, user
+from slm_math.types import Problem, Sampling, Task, user
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +42,6 @@ def requests(*lengths: int, text: str = "Mina has {} beads.") -> list[Request]:
         Request(user(text.format(i)), Sampling(1.0, max_new_tokens=n), key=("k", i))
         for i, n in enumerate(lengths)
     ]
-
-
-def drained(engine: TransformersEngine, asked: list[Request], timeout: float = 0.0) -> list[Reply]:
-    tickets = [engine.submit(request) for request in asked]
-    found: dict[int, Any] = {}
-    while engine.busy:
-        found |= dict(engine.poll(timeout))
-    return [found[ticket] for ticket in tickets]
 
 
 def test_poll_without_time_makes_a_step(model: Any, chat: ChatFormat) -> None:
@@ -95,7 +88,7 @@ def test_poll_of_nothing_does_nothing(model: Any, chat: ChatFormat) -> None:
 def test_replies_do_not_depend_on_how_long_polls_are(model: Any, chat: ChatFormat) -> None:
     asked = requests(5, 17, 3, 11, 20)
     replies = [
-        [reply.token_ids for reply in drained(engine_of(model, chat, 3), asked, timeout)]
+        [reply.token_ids for reply in answer(engine_of(model, chat, 3), asked, timeout)]
         for timeout in (0, 0.002, 9)
     ]
     assert replies[0] == replies[1] == replies[2]
@@ -105,7 +98,7 @@ def test_replies_do_not_depend_on_how_long_polls_are(model: Any, chat: ChatForma
 def test_tokens_are_those_that_steps_sampled(slots: int, model: Any, chat: ChatFormat) -> None:
     engine = engine_of(model, chat, slots)
     lengths = (5, 17, 3, 11, 20, 1)
-    replies = drained(engine, requests(*lengths))
+    replies = answer(engine, requests(*lengths))
     assert [reply.tokens for reply in replies] == list(lengths)
     used = engine.usage()
     assert used["tokens"] == sum(n - 1 for n in lengths)
@@ -118,7 +111,7 @@ def test_tokens_are_those_that_steps_sampled(slots: int, model: Any, chat: ChatF
 
 def test_equal_prompts_are_one_prefill(model: Any, chat: ChatFormat) -> None:
     engine = engine_of(model, chat)
-    drained(engine, requests(6, 6, 6, 6, text="the same"))
+    answer(engine, requests(6, 6, 6, 6, text="the same"))
     assert engine.usage() == {"slots": 64, "steps": 5, "tokens": 20, "prefills": 1}
 
 
@@ -153,7 +146,7 @@ def test_evaluation_tells_how_full_the_slots_were(
     model: Any, chat: ChatFormat, tmp_path: Path
 ) -> None:
     engine = engine_of(model, chat, 2)
-    drained(engine, requests(7))  # what was done before does not count
+    answer(engine, requests(7))  # what was done before does not count
     tasks = [Task(Problem(f"p/{i}", f"What is {i}?"), "1") for i in range(3)]
     executors = Executors({"default": engine}, {"default": Sampling(0.0, max_new_tokens=5)})
     evaluate(Plan(SingleShot("solve_plain"), tasks), executors, Output(tmp_path))
@@ -165,7 +158,7 @@ def test_evaluation_tells_how_full_the_slots_were(
 def test_short_prompts_of_different_lengths_are_one_prefill(model: Any, chat: ChatFormat) -> None:
     asked = [requests(4, text="a" * n)[0] for n in (3, 9, 5, 12)]
     engine = engine_of(model, chat)
-    together = drained(engine, asked)
+    together = answer(engine, asked)
     assert engine.usage()["prefills"] == 1
-    alone = [drained(engine_of(model, chat), [request])[0] for request in asked]
+    alone = [answer(engine_of(model, chat), [request])[0] for request in asked]
     assert [reply.token_ids for reply in together] == [reply.token_ids for reply in alone]

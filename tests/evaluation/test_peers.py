@@ -14,7 +14,7 @@ from slm_math.evaluation.compare import (
     sign_flip,
     spread_interval,
 )
-from slm_math.metrics.intervals import mean_interval, t_inside, t_point, wilson
+from slm_math.metrics.intervals import mean_interval, t_inside, wilson
 
 DIFFERENCES = [0.5, 0.25, -0.25, 0.75, 1.0, 0.0, 0.5, -0.5, 0.25, 0.75]
 CLUSTERS = [
@@ -73,20 +73,6 @@ def test_the_interval_of_a_mean() -> None:
     ends = (-0.01274897857121543, 0.6627489785712155)
     assert spread_interval(DIFFERENCES) == pytest.approx(ends, rel=1e-6)
     assert mean_interval(DIFFERENCES) == pytest.approx((0.325, *ends), rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("freedom", "point"),
-    [  # scipy.stats.t.ppf(0.975, freedom)
-        (1, 12.706204736174694),
-        (2, 4.302652729749462),
-        (29, 2.045229642132703),
-        (31, 2.039513446396408),
-        (1318, 1.9617655127673146),
-    ],
-)
-def test_the_point_of_students_t(freedom: int, point: float) -> None:
-    assert t_point(freedom) == pytest.approx(point, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,12 @@ def test_wilson_against_published_values() -> None:
         (5, 2.570582),
         (7, 2.364624),
         (10, 2.228139),
+        (29, 2.045230),
         (30, 2.042272),
         (31, 2.039513),
         (60, 2.000298),
         (120, 1.979930),
+        (1318, 1.961766),
     ],
 )
 def test_points_of_student_t_are_those_of_the_tables(freedom: int, point: float) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from answering import answer
 from tiny import Duo, Even
 
 from slm_math.engines.base import Request
@@ -35,11 +36,7 @@ def adapter(base: Path, folder: Path, seed: int, **options: Any) -> Path:
 def replies(engine: Any, role: str) -> list[tuple[int, ...]]:
     """The tokens that a role of an engine replies to each of six problems."""
     asked = [Request(user(f"{n} + {n} = ?"), GREEDY, role=role) for n in range(6)]
-    tickets = [engine.submit(request) for request in asked]
-    found: dict[int, Any] = {}
-    while engine.busy:
-        found |= dict(engine.poll())
-    return [found[ticket].token_ids for ticket in tickets]
+    return [reply.token_ids for reply in answer(engine, asked)]
 
 
 FAST = Optim(lr=3e-2, warmup=0, schedule="constant")
