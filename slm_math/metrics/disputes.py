@@ -73,8 +73,9 @@ class Disputes:
             f"{self.rejected} there), no opinion on {self.silent}"
         )
         yield (
-            f"  this range is no interval: it leaves out the sampling error of n = {n}, what both "
-            "graders get wrong, and samples without an opinion, which count as they do here"
+            "  this range is not a confidence interval: it leaves out the sampling error of "
+            f"n = {n}, what both graders get wrong, and samples without an opinion, which count as "
+            "they do here"
         )
         yield from map(_line, self.examples)
         if (more := self.accepted + self.rejected - len(self.examples)) > 0:
