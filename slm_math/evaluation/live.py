@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,8 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slm_math.evaluation.plain import as_name, plain, print_line
-from slm_math.metrics.groups import Groups
-from slm_math.metrics.intervals import interval
+from slm_math.metrics.groups import AccuracySoFar
 from slm_math.records.record import Record
 
 SHOWN_EVERY = 0.1  # seconds
@@ -188,8 +187,7 @@ class Live:
             self._watch()
         resumed: int | None = None  # records that an earlier session left
         counted = tokens = programs = 0
-        problems = Groups(2)  # samples, and correct ones
-        shares: Counter[tuple[int, ...]] = Counter()  # how many problems have these
+        accuracy = AccuracySoFar()
 
         def show(records: Sequence[Record], total: int) -> None:
             nonlocal resumed, counted, tokens, programs
@@ -197,10 +195,7 @@ class Live:
             resumed = done - 1 if resumed is None else resumed
             for index in range(counted, done):
                 record = records[index]
-                own = problems.add(record.id, (1, record.correct))
-                shares[own] += 1
-                if own[0] > 1:
-                    shares[own[0] - 1, own[1] - record.correct] -= 1
+                accuracy.add(record.id, 1, record.correct)
                 programs += len(record.runs)
                 tokens += record.tokens if index >= resumed else 0
             counted = done
@@ -211,17 +206,13 @@ class Live:
             if speed is None:
                 speed = tokens / max(time.monotonic() - start, 1e-9)
             rate = f"{speed:.0f} tokens/s"
-            known: Counter[float] = Counter()
-            for (n, correct), times in shares.items():
-                if times:
-                    known[correct / n] += times  # one of one, and two of two
-            low, high = interval(list(known), done, list(known.values()))
+            share, low, high = accuracy.value()
             self.show(
                 name,
                 State(
                     done=done,
                     total=total,
-                    accuracy=sum(share * n for share, n in known.items()) / len(problems),
+                    accuracy=share,
                     low=low,
                     high=high,
                     rate=rate,

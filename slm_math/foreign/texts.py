@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from slm_math.data.identity import problem_key
@@ -31,6 +32,7 @@ def _content(value: Any) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def text_key(text: str) -> str:
+@lru_cache(maxsize=1024)  # the samples of a problem are often neighbors
+def text_key(text: str, choices: tuple[str, ...] = ()) -> str:
     """What a problem of this text is: equal for texts that differ in spaces and the like."""
-    return problem_key(Problem("", text))
+    return problem_key(Problem("", text, choices=choices))

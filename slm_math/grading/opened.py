@@ -32,7 +32,7 @@ def record_file(path: Path, folder: Path, fields: Fields) -> Tallies:
     from slm_math.grading.tally import Tallies
 
     fields = replace(with_row_kind(path, fields), recorded=True)
-    tallies = Tallies(fields)
+    tallies = Tallies(fields, path)
     graded = grade_lines(path, fields, None, Console(stderr=True))
     with Recorder(folder) as recorder, closing(graded) as rows:
         for row in rows:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from slm_math.answers import grader_version
-from slm_math.evaluation.plain import plain
-from slm_math.foreign.texts import TEXT, text_key
 from slm_math.grading.scoring import GradedLine
 from slm_math.grading.tally import Tallies
 from slm_math.records.encoding import json_line
@@ -21,34 +19,24 @@ from slm_math.records.places import Places, digest
 from slm_math.records.record import Record
 
 SAVED = "completions"  # the name of such a run
-_LOW = (1 << 32) - 1
 
 
 @dataclass
 class _Writer:
-    """Writes the records of one run; problems without an id are known by their text."""
+    """Writes the records of one run."""
 
     folder: Path
     file: IO[bytes]
     n: int = 0
     most: int = 0
-    problems: Places = field(default_factory=Places)  # id -> its text, as a digest of 32 bits
     sizes: Places = field(default_factory=Places)  # id -> samples so far
 
-    def add(self, record: Record, line: int) -> None:
-        text = record.problem
-        id = record.id or (f"{TEXT}{text_key(text)[:16]}" if text else f"line-{line}")
-        key = digest(id)
-        own = digest((text, record.choices)) & _LOW
-        if self.problems.setdefault(key, own) != own:
-            raise ValueError(
-                f"line {line}: the id {plain(id)!r} is that of another problem in an earlier line: "
-                "split the file, or remove its ids"
-            )
+    def add(self, record: Record) -> None:
+        key = digest(record.id)
         sample = self.sizes.get(key) or 0
         self.sizes.set(key, sample + 1)
         self.n, self.most = self.n + 1, max(self.most, sample + 1)
-        self.file.write(json_line(replace(record, id=id, sample=sample)))
+        self.file.write(json_line(replace(record, sample=sample)))
 
 
 class Recorder:
@@ -69,7 +57,7 @@ class Recorder:
             if sample.filter not in self._writers:
                 self._writers[sample.filter] = self._writer(sample.filter)
             if sample.record is not None:
-                self._writers[sample.filter].add(sample.record, sample.line)
+                self._writers[sample.filter].add(sample.record)
         return row
 
     def _writer(self, name: str | None) -> _Writer:
@@ -112,7 +100,7 @@ def _manifest(writer: _Writer, tool: str, about: dict[str, Any]) -> dict[str, An
     return {
         "identity": {
             "tool": tool,
-            "problems": len(writer.problems),
+            "problems": len(writer.sizes),
             "samples": writer.most,
             "rows": writer.n,
         },

@@ -12,7 +12,7 @@ ROLE = "solver"
 def record_of(
     case: Case, answer: str | None, correct: bool, reason: str, method: str, lenient: bool
 ) -> Record:
-    """The record of a graded completion; its id and sample number are those of the file, or "".
+    """The record of a graded completion; its id is what `Case.problem` is.
 
     A file seldom says how many tokens a completion has; 0 stands for a number that is not known.
     """
@@ -27,7 +27,7 @@ def record_of(
         finish="length" if case.truncated else "stop",
     )
     return Record(
-        id="" if case.id is None else str(case.id),
+        id=case.problem,
         sample=case.sample,
         problem=problem.text,
         tags=dict(case.tags),

@@ -26,7 +26,7 @@ from slm_math.grading.roles import check_reference, completion_field
 from slm_math.grading.row_verdicts import check_named
 from slm_math.grading.rows import rows
 from slm_math.grading.scoring import grade_lines
-from slm_math.grading.tallied import accuracy, print_tally, print_unread
+from slm_math.grading.tallied import headline, print_tally, print_unread
 from slm_math.grading.tally import Tallies
 from slm_math.records.outputs import check_output
 from slm_math.stopping import Stopped
@@ -60,7 +60,7 @@ def grade_saved(path: Path, options: Options, console: Console) -> bool:
     fields = with_row_kind(path, options.fields, options.golds)
     fields = replace(fields, recorded=options.recorder is not None)
     target = options.out or verdict_file(path)
-    tallies, agreements = Tallies(fields), Agreements(options.disagreements)
+    tallies, agreements = Tallies(fields, path), Agreements(options.disagreements)
     graded = grade_lines(path, fields, options.workers, console, golds=options.golds)
     recorder = options.recorder
     with recorder or nullcontext(), _written(path, target) as sink, closing(graded) as rows:
@@ -83,8 +83,7 @@ def grade_saved(path: Path, options: Options, console: Console) -> bool:
         name = f"{plain(tally.filter)}: " if tally.filter and tallies.several else ""
         print_line(
             console,
-            f"{name}{tally.total.correct} of {tally.total.n} correct: {accuracy(tally)}; verdicts: "
-            f"{target}",
+            f"{name}{headline(tally)}; verdicts: {target}",
         )
     print_fields(path, fields, console, options.golds)
     for tally in tallies.finished:

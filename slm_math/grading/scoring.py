@@ -27,21 +27,22 @@ from slm_math.grading.completions import Case, cases
 from slm_math.grading.fields import AmbiguousRow, Fields
 from slm_math.grading.records import record_of
 from slm_math.grading.rows import rows
-from slm_math.metrics.intervals import wilson
+from slm_math.grading.texts import looks_truncated
+from slm_math.metrics.groups import AccuracySoFar
 from slm_math.records.record import Record
 
 BATCH_ROWS, BATCH_BYTES = 32, 1 << 18
 IN_PROCESS = 2000  # samples that this process grades before it starts others
 IN_FLIGHT = 4  # batches per worker, which bounds memory
 SHOWN_EVERY = 0.1  # seconds between two states of the progress bar
-SENTENCE_ENDS = tuple(".!?。)]}>\"'”’»$*`|")
 
 
 class GradedSample(NamedTuple):
     """The verdict on one sample; `lenient`: whether it is correct when the last number is accepted.
 
     `truncated`: the completion hit the token limit, or, if the row does not say (`estimated`),
-    looks as if it had. `verdicts` and `theirs`: what the row says, see `Case`; so is `filter`.
+    looks as if it had. `asked` and `gold_hash`: hashes of the problem's text with its choices, and
+    of the reference answer. `problem`, `verdicts`, `theirs` and `filter` are those of `Case`.
     `broken`: why an evaluation has no answer; there is no verdict then. `repeats`: what tells
     this sample from others, None if nothing does: a row that repeats it is no further sample.
     `record`: of this sample, where one is asked for.
@@ -51,6 +52,7 @@ class GradedSample(NamedTuple):
     line: int
     sample: int
     id: str | int | None
+    problem: str
     correct: bool
     answer: str | None
     method: str
@@ -58,6 +60,7 @@ class GradedSample(NamedTuple):
     seconds: float
     grader: str
     completion_hash: str
+    asked: str
     gold_hash: str
     lenient: bool
     truncated: bool
@@ -134,26 +137,25 @@ def grade_lines(
     `golds` are joined to the rows. `workers` None: all usable cores, once the file has turned out
     to be long. Raises ValueError for an ambiguous row, and when a worker process dies.
     """
-    correct = n = done = 0
+    accuracy, done = AccuracySoFar(), 0
     shown = 0.0
     start, size = time.monotonic(), path.stat().st_size
     with Live(console, path.name, amount=TaskProgressColumn()) as live:
         for graded, end in _graded(path, fields, workers, golds):
             for line in graded:
-                n += len(line.samples)
                 for sample in line.samples:
-                    correct += sample.correct
+                    accuracy.add(sample.problem, 1, sample.correct)
                 yield line
             done += len(graded)
             now = time.monotonic()
             if now - shown < SHOWN_EVERY and end < size:
                 continue
             shown = now
-            low, high = wilson(correct, n)
+            share, low, high = accuracy.value()
             state = State(
                 done=end,
                 total=size,
-                accuracy=correct / max(n, 1),
+                accuracy=share,
                 low=low,
                 high=high,
                 rate=f"{done / (time.monotonic() - start):.1f} rows/s",
@@ -281,11 +283,13 @@ def grade_case(case: Case, fields: Fields = Fields()) -> GradedSample:
     estimated = case.truncated is None
     completion_hash = _hash(text)
     seconds = round(time.perf_counter() - start, 6)
-    problem_hash, gold_hash = _known_hash(task.problem.text), _known_hash(task.gold)
+    asked = _known_hash("\0".join((task.problem.text, *task.problem.choices)))
+    gold_hash = _known_hash(task.gold)
     return GradedSample(
         line=case.line,
         sample=case.sample,
         id=case.id,
+        problem=case.problem,
         correct=correct,
         answer=answer,
         method=method,
@@ -293,6 +297,7 @@ def grade_case(case: Case, fields: Fields = Fields()) -> GradedSample:
         seconds=seconds,
         grader=grader_version(),
         completion_hash=completion_hash,
+        asked=asked,
         gold_hash=gold_hash,
         lenient=lenient,
         truncated=looks_truncated(text, answer is not None)
@@ -306,7 +311,7 @@ def grade_case(case: Case, fields: Fields = Fields()) -> GradedSample:
         filter=case.filter,
         repeats=None
         if case.id is None
-        else f"{case.id!r} {case.repeat!r} {problem_hash} {gold_hash} {completion_hash}",
+        else f"{case.id!r} {case.repeat!r} {asked} {gold_hash} {completion_hash}",
         record=record_of(case, answer, correct, reason=reason, method=method, lenient=lenient)
         if fields.recorded
         else None,
@@ -314,33 +319,6 @@ def grade_case(case: Case, fields: Fields = Fields()) -> GradedSample:
         if fields.second_opinion
         else None,
     )
-
-
-def looks_truncated(text: str, answered: bool) -> bool:
-    """Whether a completion seems to have hit the token limit: it ends in an open box, code fence or
-    thought, or, if it states no answer, in the middle of a sentence.
-    """
-    if "\\" in text:
-        box = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
-        if box >= 0 and _open_brace(text[box:]):
-            return True
-    if "```" in text and text.count("```") % 2:
-        return True
-    if "<think>" in text and text.rfind("<think>") > text.rfind("</think>"):
-        return True
-    return not answered and bool(text.strip()) and not text.rstrip().endswith(SENTENCE_ENDS)
-
-
-def _open_brace(text: str) -> bool:
-    """Whether the first brace of a text is never closed; escaped braces do not count."""
-    depth, escaped = 0, False
-    for char in text:
-        if not escaped and char in "{}":
-            depth += 1 if char == "{" else -1
-            if depth == 0:
-                return False
-        escaped = char == "\\" and not escaped
-    return True
 
 
 def _hash(text: str) -> str:

@@ -8,7 +8,7 @@ from rich.table import Table
 from slm_math.answers import UNDECIDED
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.grading.tally import SHOWN, Tallies, Tally
-from slm_math.metrics.intervals import clustered, wilson
+from slm_math.metrics.intervals import wilson
 
 
 def percent(share: float) -> str:
@@ -16,23 +16,27 @@ def percent(share: float) -> str:
 
 
 def accuracy(tally: Tally, lenient: bool = False) -> str:
-    """`66.7 % [20.8, 93.9]`: Wilson's interval for one sample per problem, else that from the
-    variance between problems.
+    """`66.7 % [20.8, 93.9]`: the mean over problems, as everywhere; its interval is Wilson's for
+    one sample per problem, else that from the variance between problems.
     """
-    correct = tally.total.lenient if lenient else tally.total.correct
-    if tally.total.n == tally.problems:
-        low, high = wilson(correct, tally.total.n)
-    else:
-        shares = [(accepted if lenient else strict) / n for strict, accepted, n in tally.shares]
-        low, high = clustered(shares, list(tally.shares.values()))
-    return f"{percent(correct / max(tally.total.n, 1))} [{100 * low:.1f}, {100 * high:.1f}]"
+    share, low, high = tally.accuracy(lenient)
+    return f"{percent(share)} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def headline(tally: Tally) -> str:
+    """The accuracy with the counts that it is made of, as one line."""
+    total, n = tally.total, tally.problems
+    if total.n == n:
+        return f"{total.correct} of {n} correct: {accuracy(tally)}"
+    problems = f"{n} problem{'s' * (n != 1)}"
+    return f"{total.correct} of {total.n} samples correct; mean over {problems}: {accuracy(tally)}"
 
 
 def summary_table(tally: Tally) -> Table:
     """What the verdicts amount to, one number per row."""
     n, problems = max(tally.total.n, 1), tally.problems
     rows = {
-        "samples": f"{tally.total.n}, of {problems} problems",
+        "samples": f"{tally.total.n}, of {problems} problems" + _pooled(tally),
         "accuracy, 95 % interval": accuracy(tally),
     }
     if not (tally.records or tally.last_number):
@@ -42,10 +46,11 @@ def summary_table(tally: Tally) -> Table:
         )
         rows["if the last number counts"] = f"{accuracy(tally, lenient=True)}, {change}"
     if tally.total.n > problems:
-        solved = sum(count for (correct, _, _), count in tally.shares.items() if correct)
+        solved = sum(count for group, count in tally.shares.items() if group.correct)
         low, high = wilson(solved, problems)
-        most = max(size for _, _, size in tally.shares)
-        rows[f"any of {most} correct"] = (
+        sizes = {group.n for group in tally.shares}
+        size = f"{min(sizes)} to {max(sizes)}" if len(sizes) > 1 else f"{max(sizes)}"
+        rows[f"any of {size} correct"] = (
             f"{percent(solved / problems)} [{100 * low:.1f}, {100 * high:.1f}]"
         )
     unanswered, hedged = tally.reasons["no answer"] / n, tally.reasons["hedged"] / n
@@ -73,6 +78,14 @@ def summary_table(tally: Tally) -> Table:
     return table
 
 
+def _pooled(tally: Tally) -> str:
+    """What is said beside the number of samples where problems have different numbers of them."""
+    if len({group.n for group in tally.shares}) < 2:
+        return ""
+    share = percent(tally.total.correct / tally.total.n)
+    return f" with different numbers of them; {share} of the samples are correct"
+
+
 def _estimate(estimated: int, graded: int) -> str:
     """A remark on a number that is estimated for some of the graded samples, or all."""
     if not estimated:
@@ -90,7 +103,7 @@ def print_tally(tally: Tally, console: Console) -> None:
     """Prints the summary, then what is undecided, broken, repeated or unreadable."""
     console.print(summary_table(tally), markup=False)
     if tally.disputes is not None:
-        for line in tally.disputes.lines(tally.total.correct, tally.total.n):
+        for line in tally.disputes.lines(tally.disputed_range(), tally.total.n):
             print_line(console, plain(line, 400))
     if tally.undecided:
         kinds = ", ".join(
@@ -110,12 +123,6 @@ def print_tally(tally: Tally, console: Console) -> None:
             console,
             f"broken: {len(tally.broken)} of the evaluation's samples have no answer, counted as "
             f"incorrect",
-        )
-    if tally.ambiguous:
-        print_line(
-            console,
-            f"ids: {len(tally.groups)} problems under {len(tally.ids)} ids: rows of one id have "
-            "different reference answers, and count as different problems",
         )
     if tally.duplicates:
         print_line(

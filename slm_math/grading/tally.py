@@ -5,14 +5,17 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from slm_math.answers import UNDECIDED
 from slm_math.evaluation.plain import plain
 from slm_math.grading.fields import Fields
+from slm_math.grading.problems import Problems
 from slm_math.grading.scoring import GradedLine, GradedSample
-from slm_math.metrics.disputes import Dispute, Disputes
+from slm_math.metrics.disputes import Dispute, Disputes, range_of
 from slm_math.metrics.groups import Groups
+from slm_math.metrics.intervals import accuracy_of
 from slm_math.records.places import Places, digest
 
 SHOWN = 10  # examples of each kind of trouble
@@ -21,22 +24,24 @@ SLOWEST = 3
 
 class Group(NamedTuple):
     """Samples, of one problem or all: how many, how many correct, and how many correct when the
-    last number is accepted.
+    last number is accepted; and of a second opinion, how many correct and how many incorrect ones
+    it disputes.
     """
 
     n: int = 0
     correct: int = 0
     lenient: int = 0
+    accepted: int = 0
+    rejected: int = 0
 
 
 @dataclass
 class Tally:
     """Statistics of a stream of graded lines, small for any number of lines.
 
-    A problem is an id, or a line without one; of each id only a digest and the numbers of samples,
-    correct ones and broken ones are kept. A row with the id, the problem and the completion of an
-    earlier row is no further sample: tools that resume write rows twice. Rows of one id with
-    different reference answers are different problems.
+    A problem is an id, without one a text, and without that a line; of each only digests and the
+    numbers of samples, correct ones and broken ones are kept. A row with the id, the problem and
+    the completion of an earlier row is no further sample: tools that resume write rows twice.
     """
 
     records: bool = False
@@ -52,17 +57,22 @@ class Tally:
     truncated: int = 0
     estimated: int = 0
     slow: list[tuple[float, int, int]] = field(default_factory=list)
-    shares: Counter[tuple[int, int, int]] = field(default_factory=Counter)
-    groups: Groups = field(default_factory=lambda: Groups(3))
+    shares: Counter[Group] = field(default_factory=Counter)  # how many problems have these
+    groups: Groups = field(default_factory=lambda: Groups(len(Group._fields)))
     seen: Places = field(default_factory=Places)  # records -> line
-    ids: Places = field(default_factory=Places)
-    broken: set[tuple[str | int | None, int]] = field(default_factory=set)
+    known: Problems = field(default_factory=Problems)
+    broken: set[tuple[str, int]] = field(default_factory=set)
     rows: Places = field(default_factory=Places)  # what `repeats` says of a row -> line
     disputes: Disputes | None = None  # where a second opinion was asked for
 
     def add(self, row: GradedLine) -> GradedLine:
-        """Counts a line, and returns it; a line that repeats an earlier one becomes an error."""
+        """Counts a line, and returns it; a line that repeats an earlier one becomes an error.
+
+        Raises ValueError for a line of another problem, or with another reference answer, than an
+        earlier one that names the same problem.
+        """
         first = row.samples[0]
+        self.known.check(first)
         if self.records and (line := self._earlier(first, row.line)) is not None:
             error = f"sample {first.sample} of {plain(first.id)} is already in line {line}"
             self.duplicates += 1
@@ -75,33 +85,13 @@ class Tally:
                 self.repeated += 1
                 return row._replace(error=f"the same id and completion as in line {line}")
         if first.broken is None:
-            correct = lenient = 0
-            for sample in row.samples:
-                correct += sample.correct
-                lenient += sample.lenient
-                self._count(sample)
-            group = Group(len(row.samples), correct, lenient)
-            if first.id is None:
-                self.shares[group.correct, group.lenient, group.n] += 1
-            else:
-                self.groups.add(self._problem(first), group)
+            groups = [self._count(sample) for sample in row.samples]
+            self.groups.add(first.problem, [sum(column) for column in zip(*groups)])
         return row
-
-    def _problem(self, sample: GradedSample) -> str | int | None:
-        """A name of the problem of a sample."""
-        if self.records:
-            return sample.id
-        self.ids.setdefault(digest(repr(sample.id)), len(self.ids))
-        return f"{sample.id!r} {sample.gold_hash}"
-
-    @property
-    def ambiguous(self) -> int:
-        """How many more problems than ids there are, among those that have one."""
-        return 0 if self.records else len(self.groups) - len(self.ids)
 
     def _earlier(self, sample: GradedSample, line: int) -> int | None:
         """The line that has this record already; a broken record may be followed by another try."""
-        key = (sample.id, sample.sample)
+        key = (sample.problem, sample.sample)
         key_digest = digest(repr(key))
         earlier = self.seen.get(key_digest)
         if earlier is not None and key not in self.broken:
@@ -110,7 +100,7 @@ class Tally:
         (self.broken.discard if sample.broken is None else self.broken.add)(key)
         return None
 
-    def _count(self, sample: GradedSample) -> None:
+    def _count(self, sample: GradedSample) -> Group:
         self.changed += sample.lenient != sample.correct
         self.methods[sample.method] += 1
         if not sample.correct:
@@ -119,9 +109,10 @@ class Tally:
             self.undecided_at.append(sample.line)
         self.truncated += sample.truncated
         self.estimated += sample.estimated
+        disputed = False
         if sample.opinion is not None:
             self.disputes = self.disputes or Disputes()
-            self.disputes.add(
+            disputed = self.disputes.add(
                 Dispute(
                     f"line {sample.line}",
                     answer=sample.answer or "",
@@ -134,24 +125,33 @@ class Tally:
         if len(self.slow) < SLOWEST or sample.seconds >= self.slow[-1][0]:
             slow = (sample.seconds, sample.line, sample.sample)
             self.slow = heapq.nlargest(SLOWEST, [*self.slow, slow])
+        correct = sample.correct
+        return Group(1, correct, sample.lenient, disputed and correct, disputed and not correct)
 
     def finish(self) -> None:
         """Counts records that broke, without a later attempt, as incorrect."""
-        for id, _ in self.broken:
-            self.groups.add(id, Group(n=1))
+        for problem, _ in self.broken:
+            self.groups.add(problem, Group(n=1))
             self.reasons["broken"] += 1
-        for n, correct, lenient in self.groups:
-            self.shares[correct, lenient, n] += 1
+        for numbers in self.groups:
+            self.shares[Group(*numbers)] += 1
 
     @property
     def total(self) -> Group:
-        """All samples; those of problems with an id from `finish` on."""
-        n = correct = lenient = 0
-        for (own_correct, own_lenient, size), times in self.shares.items():
-            n += times * size
-            correct += times * own_correct
-            lenient += times * own_lenient
-        return Group(n, correct, lenient)
+        """All samples, from `finish` on."""
+        counts = [[times * one for one in group] for group, times in self.shares.items()]
+        return Group(*map(sum, zip(*counts)))
+
+    def accuracy(self, lenient: bool = False) -> tuple[float, float, float]:
+        """The mean over problems of their shares of correct samples, with its 95 % interval."""
+        known = Counter[float]()
+        for group, times in self.shares.items():
+            known[(group.lenient if lenient else group.correct) / group.n] += times
+        return accuracy_of(list(known), self.total.n, list(known.values()))
+
+    def disputed_range(self) -> tuple[float, float]:
+        """The accuracy if every disputed verdict is wrong, and if every one is right."""
+        return range_of((*group[:2], *group[3:], times) for group, times in self.shares.items())
 
     @property
     def problems(self) -> int:
@@ -170,8 +170,8 @@ class Tallies:
     them all. `unread` counts the rows that could not be read.
     """
 
-    def __init__(self, fields: Fields) -> None:
-        self.fields = fields
+    def __init__(self, fields: Fields, path: Path) -> None:
+        self.fields, self.path = fields, path
         self.by_filter: dict[str | None, Tally] = {}
         self.finished: list[Tally] = []
         self.same: list[str] = []
@@ -186,7 +186,10 @@ class Tallies:
             return row
         name = row.samples[0].filter
         if name not in self.by_filter:
-            self.by_filter[name] = Tally(self.fields.records, self.fields.last_number, name)
+            known = Problems(str(self.path))
+            self.by_filter[name] = Tally(
+                self.fields.records, self.fields.last_number, name, known=known
+            )
         return self.by_filter[name].add(row)
 
     def finish(self) -> list[Tally]:

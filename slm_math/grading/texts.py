@@ -8,6 +8,8 @@ from typing import Any
 
 from slm_math.data.json_lines import RowError
 
+_SENTENCE_ENDS = tuple(".!?。)]}>\"'”’»$*`|")
+
 
 def as_text(value: Any) -> str | None:
     """A text or a finite number as text; None for anything else."""
@@ -84,3 +86,30 @@ def kind_of(value: Any) -> str:
         str: "text",
     }
     return kinds.get(type(value), "NaN or infinite")
+
+
+def looks_truncated(text: str, answered: bool) -> bool:
+    """Whether a completion seems to have hit the token limit: it ends in an open box, code fence or
+    thought, or, if it states no answer, in the middle of a sentence.
+    """
+    if "\\" in text:
+        box = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
+        if box >= 0 and _open_brace(text[box:]):
+            return True
+    if "```" in text and text.count("```") % 2:
+        return True
+    if "<think>" in text and text.rfind("<think>") > text.rfind("</think>"):
+        return True
+    return not answered and bool(text.strip()) and not text.rstrip().endswith(_SENTENCE_ENDS)
+
+
+def _open_brace(text: str) -> bool:
+    """Whether the first brace of a text is never closed; escaped braces do not count."""
+    depth, escaped = 0, False
+    for char in text:
+        if not escaped and char in "{}":
+            depth += 1 if char == "{" else -1
+            if depth == 0:
+                return False
+        escaped = char == "\\" and not escaped
+    return True

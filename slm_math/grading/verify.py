@@ -140,7 +140,7 @@ def verify_file(path: Path, options: Options, console: Console) -> bool:
             raise ValueError(f"nothing to verify: {verdicts} does not exist{also}")
     if in_rows and not fields.records:
         check_stored(path, fields, options.golds)
-    tallies, findings = Tallies(fields), Findings()
+    tallies, findings = Tallies(fields, path), Findings()
     rows_per_id, recorded = RowsPerId(), Recorded()
     with closing(grade_lines(path, fields, options.workers, console, golds=options.golds)) as rows:
         added = map(tallies.add, rows)

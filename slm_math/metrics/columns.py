@@ -266,10 +266,16 @@ class _Builder:
 
     def _add_rules(self, record: Record, problem: int) -> None:
         rules, shown = self.tables.rules, self.tables.shown
-        if problem == len(rules):
-            rules.append(0)
         others = record.gold, record.answer_type, record.choices, record.tolerance, record.draft
-        rules[problem] = hash((record.problem, *others))
+        own = hash((record.problem, *others))
+        if problem == len(rules):
+            rules.append(own)
+        elif rules[problem] != own:  # samples of two problems are no sample of either
+            raise ValueError(
+                f"the records of problem {record.id!r:.80} disagree about what it is: sample "
+                f"{record.sample} has another text, reference answer, answer type, choices, "
+                "tolerance or draft than an earlier one"
+            )
         images = hash(tuple(image.hash for image in record.images)) if record.images else 0
         if shown or images:
             shown.extend([0] * (len(rules) - len(shown)))

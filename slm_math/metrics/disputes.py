@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -55,17 +56,11 @@ class Disputes:
             self.examples.append(dispute)
         return True
 
-    def bounds(self, correct: float, n: int) -> tuple[float, float]:
-        """The accuracy if all disputed samples were wrong, and if all were right, of `n` samples of
-        which `correct` are correct by our verdicts.
+    def lines(self, bounds: tuple[float, float], n: int) -> Iterator[str]:
+        """The range `bounds` of the accuracy of `n` samples, what it leaves out, and the disputed
+        answers with all readings, as plain lines.
         """
-        return (correct - self.accepted) / max(n, 1), (correct + self.rejected) / max(n, 1)
-
-    def lines(self, correct: float, n: int) -> Iterator[str]:
-        """The range, what it leaves out, and the disputed answers with all readings, as plain
-        lines.
-        """
-        low, high = self.bounds(correct, n)
+        low, high = bounds
         yield (
             f"second opinion (math-verify): accuracy {100 * low:.1f} % if every disputed verdict "
             f"is wrong, {100 * high:.1f} % if every one is right; of {self.asked} verdicts "
@@ -80,6 +75,18 @@ class Disputes:
         yield from map(_line, self.examples)
         if (more := self.accepted + self.rejected - len(self.examples)) > 0:
             yield f"  and {more} more"
+
+
+def range_of(problems: Iterable[tuple[int, int, int, int, int]]) -> tuple[float, float]:
+    """The accuracy, a mean over problems, if every disputed verdict is wrong, and if every one is
+    right, given for problems how many samples they have, how many of these are correct, how many
+    correct and how many incorrect ones are disputed, and how many such problems there are.
+    """
+    known = list(problems)
+    n = max(sum(one[-1] for one in known), 1)
+    low = math.fsum(times * (right - taken) / size for size, right, taken, _, times in known)
+    high = math.fsum(times * (right + left) / size for size, right, _, left, times in known)
+    return low / n, high / n
 
 
 def _line(dispute: Dispute) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from slm_math.metrics.intervals import accuracy_of
 from slm_math.records.places import Places, digest
 
 
@@ -33,3 +35,30 @@ class Groups:
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         return zip(*self._columns)
+
+
+class AccuracySoFar:
+    """The accuracy of samples as they come: the mean over problems of their shares of correct
+    samples, in what `Groups` takes.
+    """
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self._problems = Groups(2)
+        self._counts: Counter[tuple[int, ...]] = Counter()  # problems of n samples, m correct
+
+    def add(self, id: str, n: int, correct: int) -> None:
+        """Adds n samples of a problem."""
+        self.samples += n
+        size, right = self._problems.add(id, (n, correct))
+        self._counts[size, right] += 1
+        if size > n:
+            self._counts[size - n, right - correct] -= 1
+
+    def value(self) -> tuple[float, float, float]:
+        """The accuracy and its 95 % interval."""
+        known = Counter[float]()
+        for (n, correct), times in self._counts.items():
+            if times:
+                known[correct / n] += times  # one of one, and two of two
+        return accuracy_of(list(known), self.samples, list(known.values()))

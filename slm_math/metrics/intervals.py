@@ -164,11 +164,23 @@ def interval(
     return wilson(sum(shares) if counts is None else sum(map(mul, shares, counts)), n)
 
 
-def pooled(sums: Sequence[float], sizes: Sequence[int]) -> tuple[float, float]:
-    """95 % interval of the mean of all values (0 or 1), given the sum and the number of those of
-    each problem, of which some have more than others.
+def accuracy_of(
+    shares: Sequence[float], samples: int, counts: Sequence[int] | None = None
+) -> tuple[float, float, float]:
+    """The accuracy of `samples` samples, which is the mean over problems of their shares of correct
+    ones, and its 95 % interval. `counts` says how many problems have each share; (0, 0, 1) without
+    any.
+    """
+    weights = [1] * len(shares) if counts is None else counts
+    mean = math.fsum(map(mul, shares, weights)) / max(sum(weights), 1)
+    return mean, *interval(shares, samples, counts)
 
-    Wilson's for one value each. Else the variance is that of a ratio of sums over problems (Cochran
+
+def pooled(sums: Sequence[float], sizes: Sequence[int]) -> tuple[float, float]:
+    """95 % interval of the mean of all values (between 0 and 1), given the sum and the number of
+    those of each unit, of which some have more than others.
+
+    Wilson's for one value each. Else the variance is that of a ratio of sums over units (Cochran
     1977, section 6.3), and the interval as in `clustered`.
     """
     n, total = len(sizes), sum(sizes)

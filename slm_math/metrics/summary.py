@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from slm_math.metrics.arrays import in_order, occurrences
 from slm_math.metrics.calibration import VoteBin, calibration_metrics, vote_bins
@@ -127,7 +129,7 @@ def summarize(
     metrics = record_metrics(samples)
     bins: tuple[VoteBin, ...] = ()
     if len(samples) > len(shares):
-        metrics |= sample_metrics(samples) | {"accuracy": sum(shares) / len(shares)}
+        metrics |= sample_metrics(samples) | {"accuracy": sum(shares.data) / len(shares)}
         metrics |= calibration_metrics(samples)
         bins = vote_bins(samples)
     low, high = _accuracy_interval(samples, shares)
@@ -151,24 +153,26 @@ def summarize(
     )
 
 
-def _shares(samples: Samples) -> Sequence[float]:
+def _shares(samples: Samples) -> np.ndarray:
     """The share of correct samples of each problem."""
     sizes, right = correct_by_problem(samples)
-    return (right / sizes).data
+    return right / sizes
 
 
 def _few(values: Collection[str]) -> bool:
     return 0 < len(values) <= MOST_TAG_VALUES
 
 
-def _accuracy_interval(samples: Samples, shares: Sequence[float]) -> tuple[float, float]:
+def _accuracy_interval(samples: Samples, shares: np.ndarray) -> tuple[float, float]:
     """That of the shares of correct samples of each problem; drafts of one problem are no
     independent observations.
     """
-    different, numbers = in_order(samples.units)
+    own = np.empty(len(shares), np.int64)  # the unit of each problem
+    own[in_order(samples.problems)[1]] = in_order(samples.units)[1]
+    different, numbers = in_order(own)
     if len(different) == len(shares):
-        return interval(shares, len(samples))
-    sums = samples.sums(lambda one: one.correct, numbers, len(different))
+        return interval(shares.data, len(samples))
+    sums = np.bincount(numbers, weights=shares, minlength=len(different))
     return pooled(sums.data, occurrences(numbers, len(different)).data)
 
 

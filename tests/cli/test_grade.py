@@ -107,7 +107,7 @@ def test_several_samples_are_counted_one_by_one_and_together(tmp_path: Path, sai
         {"output": ["#### 5", "#### 5"], "gold": 6},
     ]
     _, text = said(write(tmp_path / "x.jsonl", rows))
-    assert "1 of 4 correct: 25.0 %" in text
+    assert "1 of 4 samples correct; mean over 2 problems: 25.0 %" in text
     assert "samples 4, of 2 problems" in text
     assert "no answer, hedged 0.0 %, 0.0 %" in text
     assert "any of 2 correct 50.0 % [9.5, 90.5]" in text  # Wilson for 1 of 2

@@ -201,8 +201,6 @@ def test_a_row_that_was_written_twice_is_one_sample(tmp_path: Path, said: Any) -
     [
         {"response": "Again #### 5"},  # another sample of the problem
         {"sample": 1},
-        {"problem": "Another problem, of another part of the data set"},
-        {"answer": "5"},
     ],
 )
 def test_another_sample_is_counted(more: dict[str, Any], tmp_path: Path, said: Any) -> None:

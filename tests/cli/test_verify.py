@@ -166,7 +166,7 @@ def records(tmp_path: Path) -> Path:
 def test_stored_answers_of_an_evaluation_are_graded(records: Path, said: Any) -> None:
     status, text = said(records)
     assert status == 0
-    assert text.startswith("2 of 6 correct")  # 2 for 1 + 1, and 4.05 for 3 + 1 up to 0.1
+    assert text.startswith("2 of 6 samples correct")  # 2 for 1 + 1, and 4.05 for 3 + 1 up to 0.1
     assert "samples 6, of 3 problems" in text
     assert [v["id"] for v in load(records.with_name("records.graded.jsonl"))] == [
         f"p/{n}" for n in (1, 1, 2, 2, 3, 3)
@@ -223,7 +223,7 @@ def test_verify_says_that_an_evaluation_is_partial(records: Path, said: Any) -> 
 def test_broken_sample_counts_as_incorrect(records: Path, said: Any) -> None:
     write(records, changed(load(records), 6, answer=None, error="refused"))
     _, text = said(records)
-    assert text.startswith("1 of 6 correct")
+    assert text.startswith("1 of 6 samples correct")
     assert "broken: 1 of the evaluation's samples" in text
 
 

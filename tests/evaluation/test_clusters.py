@@ -60,6 +60,16 @@ def test_instances_of_a_template_are_one_unit_everywhere_without_being_asked_for
     )
 
 
+def test_accuracy_of_unequal_numbers_of_samples_lies_in_its_interval() -> None:
+    """One of 21 problems has a hundred right samples, the others a wrong one each."""
+    records = [row("x", True, sample, tags={"topic": "a"}) for sample in range(100)]
+    records += [row(f"y{i}", False, tags={"topic": "ab"[i % 2]}) for i in range(20)]
+    for samples in (Samples.of(records), by_cluster(Samples.of(records), "topic")):
+        one = summarize(samples, tags=False)
+        assert one.accuracy == pytest.approx(1 / 21)
+        assert one.low < one.accuracy < one.high
+
+
 def interval_of_ten() -> tuple[float, float]:
     """Wilson's for the variance of ten values of which four are 1, with two more that count 0.2."""
     mean, squares = 0.4, 4 * 0.6**2 + 6 * 0.4**2 + 0.2 * (0.4**2 + 0.6**2)

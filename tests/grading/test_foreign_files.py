@@ -48,7 +48,8 @@ def saved(tool: str, rows: list[Row] | None = None) -> str:
 def test_a_file_gives_the_accuracy_of_its_tool(tool: str, capsys: Any) -> None:
     text = said(capsys, "grade", saved(tool))
     n = 4 if tool == "qwen2.5-math" else 2
-    assert f"{n // 2} of {n} correct: 50.0 %" in text
+    samples = "samples correct; mean over 2 problems" if n > 2 else "correct"
+    assert f"{n // 2} of {n} {samples}: 50.0 %" in text
     assert f"read as rows of {tool}" in text
     assert f"all {n} verdicts agree with ours" in text
 
@@ -70,7 +71,7 @@ def test_a_batch_needs_its_golds(capsys: Any) -> None:
     assert "join a file of references with --golds FILE" in failed(capsys, "grade", file)
     golds = jsonl(Path("g.jsonl"), [{"id": "a", "answer": "12"}, {"id": "b", "answer": "16"}])
     text = said(capsys, "grade", file, "--golds", str(golds))
-    assert "1 of 4 correct: 25.0 %" in text
+    assert "1 of 4 samples correct; mean over 2 problems: 25.0 %" in text
     assert "gold joined from g.jsonl" in text
 
 
@@ -223,7 +224,7 @@ def test_a_report_has_the_completions_of_files(capsys: Any) -> None:
 def test_an_exported_log_of_inspect_is_read_as_one(name: str, capsys: Any) -> None:
     said(capsys, "convert", saved("qwen2.5-math"), "--to", "inspect", "--out", name)
     text = said(capsys, "grade", name)
-    assert "2 of 4 correct" in text
+    assert "2 of 4 samples correct" in text
     assert "slm_math: all 4 verdicts agree with ours" in text
 
 

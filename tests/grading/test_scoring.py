@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 from concurrent.futures import Future
 from pathlib import Path
@@ -22,7 +23,7 @@ from slm_math.grading import scoring
 from slm_math.grading.completions import cases
 from slm_math.grading.fields import Fields
 from slm_math.grading.scoring import GradedLine, LineBatch, grade_case, grade_lines
-from slm_math.grading.tallied import accuracy
+from slm_math.grading.tallied import accuracy, headline
 from slm_math.grading.tally import Tally
 
 
@@ -113,30 +114,38 @@ def test_lenient_accepts_the_last_number_only_where_no_answer_is_stated() -> Non
     ]
 
 
-def test_accuracy_of_several_samples_is_over_problems() -> None:
+def tally_of(*rows: GradedLine) -> Tally:
     tally = Tally()
-    for line, replies in enumerate(
-        [["#### 5", "#### 5"], ["#### 5", "#### 6"], ["#### 6", "#### 6"]], 1
-    ):
-        tally.add(row_of(line, *replies))
+    for row in rows:
+        tally.add(row)
+    tally.finish()
+    return tally
+
+
+def test_accuracy_of_several_samples_is_over_problems() -> None:
+    rows = [
+        row_of(line, *replies)
+        for line, replies in enumerate(
+            [["#### 5", "#### 5"], ["#### 5", "#### 6"], ["#### 6", "#### 6"]], 1
+        )
+    ]
     # shares 1, 1/2, 0: about the variance of 3 samples; with Student's t (4.30) that of 0.6
-    assert accuracy(tally).startswith("50.0 % [3.")
-    for line in range(4, 64):
-        tally.add(row_of(line, "#### 5", "#### 6"))
+    assert accuracy(tally_of(*rows)).startswith("50.0 % [3.")
+    rows += [row_of(line, "#### 5", "#### 6") for line in range(4, 64)]
     # squares 0.5 and a fifth of 0.25 twice: half width 2.00 * sqrt(0.6 / 62.4 / 63) = 0.0247
+    tally = tally_of(*rows)
     assert accuracy(tally) == "50.0 % [47.5, 52.5]"
     assert tally.problems == 63
     assert accuracy(tally, lenient=True) == accuracy(tally)
-    tally.add(row_of(64, "We count 5 of them and", "We count 5 of them and"))
+    tally = tally_of(*rows, row_of(64, "We count 5 of them and", "We count 5 of them and"))
     # strict share 0, lenient share 1: means 31.5 / 64 and 32.5 / 64
     assert accuracy(tally).startswith("49.2 % [46.")
     assert accuracy(tally, lenient=True).startswith("50.8 % [47.")
 
 
 def test_accuracy_of_one_sample_a_row_is_wilsons() -> None:
-    tally = Tally()
-    for line in range(263):  # Newcombe 1998, table I: 81/263 -> .2553, .3662
-        tally.add(row_of(line, "#### 5" if line < 81 else "#### 6"))
+    # Newcombe 1998, table I: 81/263 -> .2553, .3662
+    tally = tally_of(*(row_of(n, "#### 5" if n < 81 else "#### 6") for n in range(263)))
     assert accuracy(tally) == "30.8 % [25.5, 36.6]"
 
 
@@ -209,10 +218,45 @@ def test_samples_of_one_id_are_one_problem() -> None:
     assert accuracy(tally) == "75.0 % [0.7, 99.9]"  # two problems say little
 
 
-def test_rows_of_one_id_with_other_references_are_other_problems() -> None:
-    tally = Tally()
-    rows = [("a", "1"), ("a", "1"), ("a", "2"), ("b", "1")]
-    for line, (id, gold) in enumerate(rows, 1):
-        [case] = cases({"id": id, "completion": f"#### {line}", "answer": gold}, line, Fields())
-        tally.add(GradedLine(line, (grade_case(case),)))
-    assert (len(tally.groups), len(tally.ids), tally.ambiguous) == (3, 2, 1)
+def graded(*rows: dict[str, Any]) -> list[GradedLine]:
+    return [
+        GradedLine(line, tuple(map(grade_case, cases(row, line, Fields()))))
+        for line, row in enumerate(rows, 1)
+    ]
+
+
+def test_accuracy_is_the_mean_over_problems_of_unequal_numbers_of_samples() -> None:
+    """One problem with 100 right samples and 20 with a wrong one: 1 / 21, and not 100 / 120."""
+    right = [{"id": "x", "completion": f"#### 1 ({n})\n#### 1", "answer": "1"} for n in range(100)]
+    wrong = [{"id": f"y{n}", "completion": "#### 2", "answer": "1"} for n in range(20)]
+    tally = tally_of(*graded(*right, *wrong))
+    share, low, high = tally.accuracy()
+    assert share == pytest.approx(1 / 21)
+    assert low < share < high
+    assert headline(tally).startswith("100 of 120 samples correct; mean over 21 problems: 4.8 % [")
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        ({"problem": "3 + 3?", "answer": "6"}, "line 2: the id 'a' is that of another problem in"),
+        ({"problem": "3 + 3?"}, "line 2: the id 'a' is that of another problem in line 1: split"),
+        ({"answer": "6"}, "line 2: the id 'a' has another reference answer in line 1"),
+        ({"answer": "6", "id": None}, ""),
+    ],
+)
+def test_samples_of_two_problems_are_none_of_either(more: dict[str, Any], error: str) -> None:
+    row = {"id": "a", "problem": "2 + 2?", "completion": "#### 4", "answer": "4"}
+    if error:
+        with pytest.raises(ValueError, match=re.escape(error)):
+            tally_of(*graded(row, row | more))
+    else:
+        assert tally_of(*graded(row, row | more)).problems == 2
+
+
+def test_rows_without_an_id_are_known_by_their_texts() -> None:
+    row = {"problem": "2 + 2?", "completion": "#### 4", "answer": "4"}
+    tally = tally_of(*graded(row, row | {"problem": " 2 + 2 ?", "completion": "#### 5"}))
+    assert (tally.problems, tally.total.n, tally.accuracy()[0]) == (1, 2, 0.5)
+    with pytest.raises(ValueError, match="line 2: the problem has another reference answer in"):
+        tally_of(*graded(row, row | {"answer": "6"}))

@@ -126,3 +126,11 @@ def test_totals_by_number_are_those_of_a_loop() -> None:
         times[number] += 1
     assert totals(numbers, 9, table, codes).tolist() == wanted
     assert occurrences(numbers, 9).tolist() == times
+
+
+def test_records_of_one_problem_agree_about_it() -> None:
+    """Another reference in a later sample would be counted as a verdict on the same problem."""
+    first = made(0, 2)
+    for other in (replace(made(1, 2), gold="8"), replace(made(1, 2), problem="Another?")):
+        with pytest.raises(ValueError, match=r"problem 'p/0' disagree about what it is: sample 1"):
+            Samples.of([first, other])
