@@ -120,6 +120,10 @@ def result_of(event: RunEvent, lines_of_value: int = 0, out_of_memory: bool = Fa
 def moved(record: Record) -> Iterator[str]:
     """What a record says otherwise than the grader does now, a line each."""
     graded = grade_trace(task_of(record), trace_of_record(record))
+    if record.error is not None and record.answer is not None:
+        yield "a workflow that broke has an answer"
+    if record.skipped and record.error is None:
+        yield "it is skipped, and does not say why"
     for name, value in verdict_fields(graded).items():
         stored = getattr(record, name)
         if stored != value:

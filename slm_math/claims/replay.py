@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,11 +44,7 @@ class Replayed:
     shown: int = 0
 
     def difference(self, record: Record) -> str | None:
-        """How a record differs from what the agent does with its replies; None if it does not. Of
-        a workflow that broke nothing is compared: it has no answer.
-        """
-        if record.error is not None:
-            return None if record.answer is None else "a workflow that broke has an answer"
+        """How a record differs from what the agent does with its replies; None if it does not."""
         try:
             self.results_of_programs(record)
         except Differs as error:
@@ -70,30 +67,59 @@ class Replayed:
         raise first
 
     def _replay(self, record: Record, lines: Sequence[tuple[int, bool]]) -> None:
-        events, programs = iter(record.events), iter(lines)
+        left, programs = deque(record.events), iter(lines)
         workflow = self.agent.solve(task_of(record).problem)
         results: list[Any] | None = None
         try:
             while True:
                 effects = next(workflow) if results is None else workflow.send(results)
+                if record.error is not None and len(left) < len(effects):
+                    self._check_break(effects, left, record)
+                    return
                 results = []
                 for effect in effects:
-                    event = next(events, None)
+                    event = left.popleft() if left else None
                     self._check(effect, event)
                     results.append(_result(event, programs))
         except StopIteration as end:
-            if next(events, None) is not None:
-                raise Differs("the agent ends before its last event") from None
-            if end.value != record.answer:
-                raise Differs(
-                    f"the agent answers {end.value!r:.60}, not {record.answer!r:.60}"
-                ) from None
+            self._check_end(record, end.value, left)
         except Differs:
             raise
         except Exception as error:
             raise Differs(f"the agent cannot go on ({type(error).__name__}: {error})") from error
         finally:
             workflow.close()
+
+    def _check_break(self, effects: Sequence[Effect], left: deque[Event], record: Record) -> None:
+        """Raises Differs unless a workflow can have broken at these effects, of which the `left`
+        events are those that were answered. Only engines break a workflow; one that was skipped
+        had no reply before.
+        """
+        answered = len(left)
+        for effect in effects:
+            try:
+                self._check(effect, left[0] if left else None)
+                left.popleft()
+            except Differs:
+                if not isinstance(effect, Generate):
+                    raise
+        if left:
+            raise Differs("the record of a workflow that broke has events that its agent has not")
+        before = record.events[: len(record.events) - answered]
+        if record.skipped and any(isinstance(event, TurnEvent) for event in before):
+            raise Differs("the record says that the problem was skipped, and its agent has replies")
+
+    def _check_end(self, record: Record, answer: str | None, left: deque[Event]) -> None:
+        """Raises Differs unless a workflow ends as the record says."""
+        if left:
+            raise Differs("the agent ends before its last event")
+        if record.error is not None:
+            raise Differs(
+                f"the recorded replies lead the agent to its end, with the answer {answer!r:.60}, "
+                f"and the record says that the workflow broke ({record.error!r:.60})"
+            )
+        if answer != record.answer:
+            raise Differs(f"the agent answers {answer!r:.60}, not {record.answer!r:.60}")
 
     def _check(self, effect: Effect, event: Event | None) -> None:
         """Raises Differs unless an event is that of an effect."""

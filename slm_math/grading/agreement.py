@@ -91,7 +91,9 @@ class Agreements:
 
 def accuracies_table(tool: str, agreements: dict[str, Agreement]) -> Table:
     """Accuracy by the file's verdicts and by ours, in per cent."""
-    table = Table(title=cell(f"verdicts of {tool} beside ours, by sample", 200), title_justify="left")
+    table = Table(
+        title=cell(f"verdicts of {tool} beside ours, by sample", 200), title_justify="left"
+    )
     table.add_column("verdict", overflow="fold")
     for name in ("n", "theirs, %", "ours, %", "only theirs", "only ours"):
         table.add_column(name, justify="right", no_wrap=True)

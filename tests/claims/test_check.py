@@ -16,12 +16,14 @@ import pytest
 from claims.claimed import changed, claimed, forged, written
 from rich.console import Console
 
+from slm_math.answers.graded import grade_trace
 from slm_math.claims.archive import archive, json_bytes
 from slm_math.claims.check import check_claim
 from slm_math.claims.figures import claim_members
 from slm_math.claims.frozen import FrozenRun
+from slm_math.claims.regrade import task_of, trace_of_record
 from slm_math.records.encoding import json_line
-from slm_math.records.record import Record, TurnEvent
+from slm_math.records.record import Record, TurnEvent, verdict_fields
 
 RECORDS = "runs/1/records.jsonl.gz"
 
@@ -158,6 +160,19 @@ def test_a_forged_record_is_caught_although_all_hashes_and_figures_fit(
         patch.setattr("slm_math.claims.figures.confirms_data", lambda run: True)
         path = forged(tmp_path / "c.zip", [run])
     assert moved(path)
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+def test_a_right_baseline_cannot_be_said_to_have_lost_its_replies(
+    tmp_path: Path, runs: Sequence[FrozenRun], skipped: bool
+) -> None:
+    def lose(own: Record) -> Record:
+        lost = replace(own, answer=None, error="EngineError: lost", skipped=skipped)
+        return replace(lost, **verdict_fields(grade_trace(task_of(lost), trace_of_record(lost))))
+
+    assert runs[0].records[0].correct
+    [line] = moved(forged(tmp_path / "c.zip", [changed(runs[0], 0, lose), *runs[1:]]))
+    assert "weak, problem p/0, sample 0: the recorded replies lead the agent to its end" in line
 
 
 def test_problems_of_which_the_manifest_has_no_hash_are_said_to_be_unconfirmed(

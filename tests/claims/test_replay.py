@@ -99,3 +99,44 @@ def test_other_agents_are_not_run_and_the_reason_is_given(
     found = replayed(describe(SingleShot()) | change)
     assert isinstance(found, str)
     assert reason in found
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("skipped", [False, True])
+def test_a_workflow_that_came_to_its_end_did_not_break(name: str, skipped: bool) -> None:
+    """A right baseline could be made wrong by saying that its replies were lost."""
+    again, own = replayed(describe(CASES[name][0])), recorded(*CASES[name])
+    assert isinstance(again, Replayed)
+    lost = replace(own, answer=None, error="EngineError: lost", skipped=skipped)
+    assert "lead the agent to its end" in str(again.difference(lost))
+
+
+@pytest.mark.parametrize(
+    ("name", "events", "skipped"),
+    [
+        ("single shot", 0, False),
+        ("single shot", 0, True),
+        ("correction", 2, False),
+        ("feedback", 0, True),
+        ("feedback", 3, False),
+        ("vote", 0, True),
+        ("vote", 1, False),  # of three that were asked at once
+        ("selector", 4, False),
+    ],
+)
+def test_a_workflow_breaks_where_a_reply_is_missing(name: str, events: int, skipped: bool) -> None:
+    again, own = replayed(describe(CASES[name][0])), recorded(*CASES[name])
+    assert isinstance(again, Replayed)
+    broken = replace(
+        own, answer=None, error="EngineError: lost", skipped=skipped, events=own.events[:events]
+    )
+    assert again.difference(broken) is None
+
+
+def test_engines_alone_break_a_workflow() -> None:
+    again, own = replayed(describe(CASES["feedback"][0])), recorded(*CASES["feedback"])
+    assert isinstance(again, Replayed)
+    lost = replace(own, answer=None, error="lost", events=own.events[:1])  # its program ran
+    assert "the agent wants RunPython, and the record has nothing" in str(again.difference(lost))
+    late = replace(own, answer=None, error="lost", events=own.events[:3], skipped=True)
+    assert "was skipped, and its agent has replies" in str(again.difference(late))
