@@ -8,7 +8,7 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,14 @@ _NAMES = re.compile(
     r"(?:records\.jsonl\.gz|manifest\.json)|overlap\.json)"
 )
 _TIME = (1980, 1, 1, 0, 0, 0)
-LARGEST_FILE = 4 << 30  # bytes of a claim
-LARGEST_TEXT = 256 << 20  # bytes of a JSON member
-LARGEST_RECORDS = 4 << 30  # bytes of the records of a run, decompressed
+_GZIP = bytes.fromhex("1f8b0800000000000203")  # the header: no name, no time, no extra field
+# what a file of a stranger may take, in bytes
+LARGEST_FILE = 512 << 20  # of a claim
+LARGEST_TEXTS = 64 << 20  # of all its members but records
+LARGEST_RECORDS = 1 << 30  # of all its records together, decompressed
+LARGEST_LINE = 16 << 20  # of a record
 MOST_MEMBERS = 10_000
+_CHUNK = 1 << 20  # bytes that are decompressed at once
 
 
 class Unreadable(ValueError):
@@ -55,7 +59,7 @@ def members(path: Path) -> dict[str, bytes]:
     if not path.is_file():
         raise Unreadable(f"{path} is not a file")
     if path.stat().st_size > LARGEST_FILE:
-        raise Unreadable(f"{path} has more than {LARGEST_FILE >> 30} GiB")
+        raise Unreadable(f"{path} has more than {LARGEST_FILE >> 20} MiB")
     data = path.read_bytes()
     try:
         found = _members(data)
@@ -82,31 +86,73 @@ def _members(data: bytes) -> dict[str, bytes]:
             if info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data):
                 raise ValueError(f"member {info.filename} is compressed, or longer than the file")
             found[info.filename] = zipped.read(info)
+    _check_texts(found)
     return found
+
+
+def check_sizes(found: Mapping[str, bytes]) -> None:
+    """Raises ValueError for members that are more than a check reads."""
+    budget = Budget()
+    for name, data in found.items():
+        for _ in decompressed_lines(data, budget) if is_records(name) else ():
+            pass
+    _check_texts(found)
+
+
+def _check_texts(found: Mapping[str, bytes]) -> None:
+    if sum(len(data) for name, data in found.items() if not is_records(name)) > LARGEST_TEXTS:
+        raise ValueError(f"its members without records have more than {LARGEST_TEXTS >> 20} MiB")
+
+
+def is_records(name: str) -> bool:
+    """Whether a member holds the records of a run."""
+    return name.endswith(f"/{RECORDS}")
 
 
 def compressed(data: bytes) -> bytes:
     """A gzip file without name and time."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return packer.compress(data) + packer.flush()
+    packed = packer.compress(data) + packer.flush()
+    return _GZIP + packed[len(_GZIP) :]  # the header of zlib names the operating system
 
 
-def decompressed(data: bytes, limit: int = LARGEST_RECORDS) -> bytes:
-    """What a gzip file of one part holds. Raises ValueError for a damaged one, for more than
-    `limit` bytes, and for anything after its end.
+class Budget:
+    """The bytes that may still be decompressed of a claim."""
+
+    def __init__(self, left: int = LARGEST_RECORDS) -> None:
+        self.total = self.left = left
+
+
+def decompressed_lines(data: bytes, budget: Budget, longest: int = LARGEST_LINE) -> Iterator[bytes]:
+    """The lines that a gzip file of one part holds, each with its end, read as a stream.
+
+    Raises ValueError for a damaged file, for another header than that of `compressed` (which could
+    hide a text), for a line of more than `longest` bytes, for more bytes than the budget has, and
+    for anything after the end of the file.
     """
-    packer = zlib.decompressobj(31)
-    try:
-        text = packer.decompress(data, limit + 1)
-    except zlib.error as error:
-        raise ValueError(f"it is no whole gzip file ({error})") from error
-    if len(text) > limit:
-        raise ValueError(f"it has more than {limit} bytes")
-    if not packer.eof:
-        raise ValueError("it is cut off")
+    if not data.startswith(_GZIP):
+        raise ValueError("its header is not that of a claim")
+    packer, rest, line = zlib.decompressobj(31), data, b""
+    while not packer.eof:
+        try:
+            part = packer.decompress(rest, _CHUNK)
+        except zlib.error as error:
+            raise ValueError(f"it is no whole gzip file ({error})") from error
+        rest = packer.unconsumed_tail
+        budget.left -= len(part)
+        if budget.left < 0:
+            raise ValueError(f"the records of the claim have more than {budget.total} bytes")
+        if not part and not rest and not packer.eof:
+            raise ValueError("it is cut off")
+        *whole, line = (line + part).split(b"\n")
+        if max(map(len, (*whole, line))) >= longest:
+            raise ValueError(f"a line of it has more than {longest} bytes")
+        for each in whole:
+            yield each + b"\n"
     if packer.unused_data:
         raise ValueError(f"{len(packer.unused_data)} bytes follow its end")
-    return text
+    if line:
+        yield line
 
 
 def sha256(data: bytes) -> str:
@@ -121,8 +167,6 @@ def json_bytes(data: Any) -> bytes:
 
 def parsed(data: bytes) -> dict[str, Any]:
     """A JSON object. Raises ValueError for anything else, also for numbers that are none."""
-    if len(data) > LARGEST_TEXT:
-        raise ValueError(f"it has more than {LARGEST_TEXT >> 20} MiB")
     try:
         found = json.loads(data.decode("utf-8"), parse_constant=_no_number)
     except RecursionError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,26 @@ class Checked:
 def check_claim(path: Path, console: Console) -> Checked:
     """Checks a claim file. It is opened as data: nothing is unpacked, and no code of it is run."""
     checked = Checked()
-    try:
+    with noting(checked):
         found = members(path)
         claim = _claim(found)
         runs = frozen(found, claim)
-    except ValueError as error:
-        checked.moved.append(plain(error, 400))
-        return checked
-    check_members(found, claim, runs, checked=checked, console=console)
+        check_members(found, claim, runs, checked=checked, console=console)
     return checked
+
+
+@contextmanager
+def noting(checked: Checked) -> Iterator[None]:
+    """Whatever is raised becomes a line of what moved: the file of a stranger may hold anything,
+    and a check that ends without a verdict would tell nothing about it.
+    """
+    try:
+        yield
+    except Exception as error:
+        known = (
+            "" if isinstance(error, ValueError) else f"it cannot be read ({type(error).__name__}) "
+        )
+        checked.moved.append(plain(f"{known}{error}", 400))
 
 
 def check_members(
@@ -64,13 +76,13 @@ def check_members(
     for run in runs:
         for each in (run, *run.controls.values()):
             _check_run(each, checked, console)
-    try:
+    again: Mapping[str, bytes] = {}
+    with noting(checked):
         design = Design.of(claim.get("design"))
         again = described(
             runs, design, {n: d for n, d in found.items() if n not in (CLAIM, README)}
         )
-    except ValueError as error:
-        checked.moved.append(plain(error, 400))
+    if not again:
         return
     ours = parsed(again[CLAIM])
     checked.statement = ours["statement"]
@@ -96,12 +108,15 @@ def _check_run(run: FrozenRun, checked: Checked, console: Console) -> None:
     lines, agent = 0, agent_of(run)
     for record in with_progress(run.records, console, f"grading {plain(run.name)} again"):
         checked.counts["verdicts"] += 1
-        differences = list(moved(record))
+        own = Checked()
+        with noting(own):
+            own.moved += moved(record)
         if isinstance(agent, Replayed):
             checked.counts["workflows"] += 1
-            difference = agent.difference(record)
-            differences += [] if difference is None else [difference]
-        for line in differences:
+            with noting(own):
+                difference = agent.difference(record)
+                own.moved += [] if difference is None else [difference]
+        for line in own.moved:
             lines += 1
             if lines <= MOST:
                 where = f"problem {plain(record.id)}, sample {record.sample}"

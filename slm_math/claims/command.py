@@ -11,7 +11,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from slm_math.claims.archive import CLAIM, archive, parsed, sha256
+from slm_math.claims.archive import CLAIM, archive, check_sizes, parsed, sha256
 from slm_math.claims.check import Checked, check_claim, check_members
 from slm_math.claims.figures import Design, claim_members
 from slm_math.claims.frozen import runs_of
@@ -64,6 +64,7 @@ def claim(
     check_output("claim", path, folders)
     runs = runs_of(folders)
     members = claim_members(runs, Design(cluster, over))
+    check_sizes(members)
     checked = Checked()
     claimed = parsed(members[CLAIM])
     check_members(members, claimed, runs, checked=checked, console=Console(stderr=True))

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from slm_math.claims.archive import CLAIM, README, json_bytes, parsed, sha256
+from slm_math.claims.archive import CLAIM, README, json_bytes, sha256
 from slm_math.claims.frozen import FrozenRun
 from slm_math.claims.labels import TWINS, check_control
+from slm_math.claims.overlap import overlap_figures
 from slm_math.claims.replay import Replayed, replayed
 from slm_math.claims.words import readme, statement
 from slm_math.evaluation.clusters import by_cluster
@@ -19,7 +20,7 @@ from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import summarize
 from slm_math.records.files import recorded_data_hash
 
-FORMAT = 3  # of claim files
+FORMAT = 4  # of claim files
 DIGITS = 9  # significant ones of a figure: those that no machine computes otherwise
 
 
@@ -245,30 +246,12 @@ def _checked(run: FrozenRun, name: str) -> FrozenRun:
     return control
 
 
-def _overlap(run: FrozenRun, data: bytes) -> dict[str, Any]:
-    """How many of the problems are among training problems, counted again.
-
-    Raises ValueError if the counts of the file are not those of its findings.
-    """
-    found = parsed(data)
-    findings = found.get("findings")
-    if not isinstance(findings, list) or not all(isinstance(each, dict) for each in findings):
-        raise ValueError(f"{run.name}: overlap.json has no findings")
-    near = sum(each.get("near_exact") is True for each in findings)
-    ids = {record.id for record in run.records}
-    ours = {each.get("test") for each in findings} & ids
-    if found.get("near_exact") != near:
-        raise ValueError(
-            f"{run.name}: overlap.json counts {found.get('near_exact')} near-exact matches, and "
-            f"has {near}"
-        )
-    same = {each.get("test") for each in findings if each.get("near_exact") is True} & ids
-    return {
-        "training_problems": found.get("training_problems"),
-        "test_problems": found.get("test_problems"),
-        "matches": len(ours),
-        "near_exact": len(same),
-    }
+def _overlap(run: FrozenRun, data: bytes) -> dict[str, int]:
+    """What is reported of the problems of a run among training problems. Raises ValueError."""
+    try:
+        return overlap_figures(data, {record.id for record in run.records})
+    except ValueError as error:
+        raise ValueError(f"{run.name}: {error}") from error
 
 
 def _rounded(value: Any) -> Any:

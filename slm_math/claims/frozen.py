@@ -15,8 +15,9 @@ from slm_math.claims.archive import (
     MANIFEST,
     OVERLAP,
     RECORDS,
+    Budget,
     compressed,
-    decompressed,
+    decompressed_lines,
     parsed,
 )
 from slm_math.claims.labels import BLIND, TWINS, control_name, folder_of, names_of
@@ -29,7 +30,6 @@ from slm_math.records.record import Record
 
 RECORD_FILE = eval_folders.RECORDS
 _PLACE = re.compile(r"runs/([1-9][0-9]*)/")
-LARGEST_LINE = 64 << 20  # bytes of a record
 
 
 @dataclass(frozen=True)
@@ -178,20 +178,21 @@ def frozen(members: Mapping[str, bytes], claim: Mapping[str, Any]) -> list[Froze
     number = len(runs) if isinstance(runs, list) else 0
     if places != list(range(1, number + 1)) or not places:
         raise ValueError(f"claim.json: it names {number} runs, and there are {len(places)}")
-    return named([_frozen(members, f"runs/{place}/") for place in places])
+    budget = Budget()
+    return named([_frozen(members, f"runs/{place}/", budget) for place in places])
 
 
-def _frozen(members: Mapping[str, bytes], prefix: str) -> FrozenRun:
+def _frozen(members: Mapping[str, bytes], prefix: str, budget: Budget) -> FrozenRun:
     for name in (f"{prefix}{RECORDS}", f"{prefix}{MANIFEST}"):
         if name not in members:
             raise ValueError(f"{name}: it is missing")
     inside = f"{prefix}{CONTROLS}/"
     arms = sorted({n[len(inside) :].partition("/")[0] for n in members if n.startswith(inside)})
     run = FrozenRun(
-        records=_records(f"{prefix}{RECORDS}", members[f"{prefix}{RECORDS}"]),
+        records=_records(f"{prefix}{RECORDS}", members[f"{prefix}{RECORDS}"], budget),
         manifest=members[f"{prefix}{MANIFEST}"],
         overlap=members.get(f"{prefix}{OVERLAP}"),
-        controls={arm: _frozen(members, f"{inside}{arm}/") for arm in arms},
+        controls={arm: _frozen(members, f"{inside}{arm}/", budget) for arm in arms},
     )
     try:
         run.about  # noqa: B018
@@ -200,28 +201,32 @@ def _frozen(members: Mapping[str, bytes], prefix: str) -> FrozenRun:
     return run
 
 
-def _records(name: str, data: bytes) -> list[Record]:
+def _records(name: str, data: bytes, budget: Budget) -> list[Record]:
     """The records of a member. Raises ValueError with its name and the line for a line that is not
     what this program writes, and for records that are repeated or out of order.
     """
-    try:
-        text = decompressed(data)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
     records: list[Record] = []
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
-        where = f"{name}, line {number}"
-        try:
-            if len(line) > LARGEST_LINE:
-                raise ValueError(f"it has more than {LARGEST_LINE >> 20} MiB")
-            record = from_json(json.loads(line.decode("utf-8")))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{where}: not an evaluation record ({error})") from error
-        if json_line(record) != line:
-            raise ValueError(f"{where}: not as this program writes a record")
-        if records and order(records[-1]) >= order(record):
-            raise ValueError(f"{where}: the record is repeated, or out of order")
-        records.append(record)
-    if not text.endswith(b"\n"):
-        raise ValueError(f"{name}: {'it has no records' if not text else 'its end is missing'}")
+    line, where = b"", name
+    try:
+        for number, line in enumerate(decompressed_lines(data, budget), 1):
+            where = f"{name}, line {number}"
+            records.append(_record(line))
+            if number > 1 and order(records[-2]) >= order(records[-1]):
+                raise ValueError("the record is repeated, or out of order")
+            where = f"{name}, after line {number}"
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if not line:
+        raise ValueError(f"{name}: it has no records")
     return records
+
+
+def _record(line: bytes) -> Record:
+    """The record of a line. Raises ValueError for one that this program does not write."""
+    try:
+        record = from_json(json.loads(line.decode("utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not an evaluation record ({error})") from error
+    if json_line(record) != line:
+        raise ValueError("not as this program writes a record")
+    return record

@@ -243,7 +243,7 @@ def _agent(description: Mapping[str, Any]) -> Agent:
         elif isinstance(value, list):
             value = tuple(value)
         elif isinstance(value, int | float) and not -MOST_EVENTS <= value <= MOST_EVENTS:
-            raise ValueError(f"its {field.name} is {value:g}")
+            raise ValueError(f"its {field.name} is {value!r:.40}")
         elif isinstance(value, str) and field.name.endswith("prompt"):
             if not value.replace("_", "").isalnum():
                 raise ValueError(f"its {field.name} is a file, which the claim does not hold")

@@ -19,7 +19,7 @@ _README = """# A claim about language models in mathematics
 
 No model, no GPU, no network and no PyTorch are needed. The command grades every sample again from
 the texts in this file, runs the agents of slm-math again on the recorded replies, and computes
-every figure above again. It exits with 0 if nothing differs, and with 2 if anything does: one line
+every figure above again. It exits with 0 if nothing differs, and with 1 if anything does: one line
 for each verdict, byte or figure. It needs grader {grader}; if yours is another version, the first
 line says so.
 
@@ -29,7 +29,8 @@ line says so.
 - `runs/N/records.jsonl.gz`: every sample of run N, with prompts, replies, programs and verdicts
 - `runs/N/manifest.json`: agent, model, data, decoding, seed, versions and machine of run N
 - `runs/N/controls/NAME/`: the same for its controls and its unseen twins, where there are any
-- `runs/N/overlap.json`: test problems among training problems, where somebody looked for them
+- `runs/N/overlap.json`: test problems among training problems, where somebody looked for them: a
+  report, since no training problem is in this file
 
 ## What no check can find out
 
@@ -102,7 +103,8 @@ def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{name(run)}, overlap: {one['near_exact']} of {run['problems']} problems are nearly "
             f"those of {one['training_problems']} training problems, {one['matches']} share 13 "
-            "words in a row"
+            f"words in a row (a report on {one['test_problems']} test problems, which no check can "
+            "compute again)"
         )
 
 

@@ -25,6 +25,7 @@ from slm_math.types import AnswerType, Draft
 
 SCHEMA = 2
 
+_LARGEST = 1 << 53  # whole numbers that a float can stand for
 _ANSWER_TYPES = get_args(AnswerType)
 _KINDS = ("turn", "run", "note")  # of events
 _FIELDS: dict[str, type | tuple[type, ...]] = {  # of which a record of version 2 needs
@@ -228,12 +229,12 @@ def _event_from_json(event: Mapping[str, Any]) -> Event:
             reply=_text(get("reply")),
             program=get("program") is True,
             finish=_text(get("finish", "stop")),
-            prompt_tokens=int(_number(get("prompt_tokens"))),
-            tokens=int(_number(get("tokens"))),
+            prompt_tokens=_count(get("prompt_tokens")),
+            tokens=_count(get("tokens")),
             seconds=_number(get("seconds")),
             prompt_hash=_text(get("prompt_hash")),
             model=_text(get("model")),
-            attempt=int(_number(get("attempt"))),
+            attempt=_count(get("attempt")),
             plays=_text(get("plays")),
         )
     if event["kind"] == "run":
@@ -294,8 +295,17 @@ def _items(value: Any) -> list[tuple[Any, Any]]:
 
 
 def _number(value: Any) -> float:
-    """A finite number; 0 for anything else, such as null, which JSON has instead of NaN."""
-    return value if isinstance(value, (int, float)) and math.isfinite(value) else 0
+    """A finite number; 0 for anything else, such as null, which JSON has instead of NaN, and for
+    whole numbers that no float can stand for.
+    """
+    if isinstance(value, int):
+        return value if abs(value) <= _LARGEST else 0
+    return value if isinstance(value, float) and math.isfinite(value) else 0
+
+
+def _count(value: Any) -> int:
+    """A whole number from 0 on; 0 for anything else."""
+    return max(int(_number(value)), 0)
 
 
 def _score(value: Any) -> float:

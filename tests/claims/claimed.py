@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,3 +66,10 @@ def changed(run: FrozenRun, place: int, change: Callable[[Record], Record]) -> F
     records = list(run.records)
     records[place] = change(records[place])
     return replace(run, records=records)
+
+
+def overlap(**more: Any) -> bytes:
+    """What `slm-math overlap --out` writes: problem 3 is among a hundred training problems."""
+    finding = {"test": "p/3", "train": "t/1", "kind": "exact", "near_exact": True}
+    counts = {"training_problems": 100, "test_problems": N, "near_exact": 1}
+    return json.dumps({**counts, "findings": [finding], **more}).encode()

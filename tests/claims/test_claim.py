@@ -86,8 +86,8 @@ def test_overlap_beside_the_runs_is_part_of_the_claim(
         "test_problems": 12,
         "near_exact": 1,
         "findings": [
-            {"test": "p/3", "train": "t/1", "near_exact": True},
-            {"test": "p/4", "train": "t/2", "near_exact": False},
+            {"test": "p/3", "train": "t/1", "kind": "exact", "near_exact": True},
+            {"test": "p/4", "train": "t/2", "kind": "13-gram", "near_exact": False},
         ],
     }
     (tmp_path / "runs/overlap.json").write_text(json.dumps(found))

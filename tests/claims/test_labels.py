@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from claims.claimed import ABOUT, TASKS, N, claimed, solves, written
+from claims.claimed import ABOUT, TASKS, N, claimed, overlap, solves, written
 from claims.test_design import of_training, with_arms
 from evaluation.one_by_one import OneByOne, run
 from rich.console import Console
@@ -108,9 +108,8 @@ def everything(folder: Path) -> list[tuple[str, dict[str, bytes]]]:
         engine = OneByOne(solves(lambda n, name=name: n % (2 + "a0a1b0".find(name)) == 0))
         run(place, engine, SingleShot(), TASKS, seed=int(name[1]), **ABOUT)
         seeds.append(str(place))
-    found = {"findings": [{"test": "p/1", "near_exact": True}], "near_exact": 1}
     compared = claimed(folder / "compared")
-    compared[0] = replace(compared[0], overlap=json.dumps(found).encode())
+    compared[0] = replace(compared[0], overlap=overlap())
     return [
         ("compared", claim_members(compared)),
         ("clustered", claim_members([twins], Design(cluster="level"))),

@@ -89,7 +89,7 @@ def test_a_reply_that_was_exchanged_is_noticed(name: str) -> None:
         ({"class": "os.system"}, "os.system is no agent of slm-math"),
         ({"prompt": "../secret.txt"}, "its prompt is a file"),
         ({"prompt_hash": "0"}, "its prompt_hash differ here"),
-        ({"temperature": 1e9}, "its temperature is 1e"),
+        ({"temperature": 1e9}, "its temperature is 1000000000.0"),
         ({"temperature": -1.0}, "SingleShot.temperature"),
     ],
 )

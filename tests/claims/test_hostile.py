@@ -1,0 +1,160 @@
+"""Claims that are made to break or to fill the memory of who checks them, or to say more than they
+hold.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tracemalloc
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from claims.claimed import claimed, forged, overlap, written
+from rich.console import Console
+
+from slm_math.claims.archive import Budget, compressed, decompressed_lines, json_bytes
+from slm_math.claims.archive import members as members_of
+from slm_math.claims.check import check_claim
+from slm_math.claims.figures import claim_members
+from slm_math.claims.frozen import FrozenRun
+from slm_math.records.encoding import to_json
+from slm_math.records.record import Record, TurnEvent
+
+RECORDS = "runs/1/records.jsonl.gz"
+HEADER = bytes.fromhex("1f8b0800000000000203")  # deflate, no flags, no time, best, Unix
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[FrozenRun]:
+    return claimed(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def members(runs: Sequence[FrozenRun]) -> dict[str, bytes]:
+    return claim_members(runs)
+
+
+def moved(path: Path) -> list[str]:
+    return check_claim(path, Console(file=io.StringIO())).moved
+
+
+def test_a_bomb_of_records_is_not_unpacked(
+    tmp_path: Path, members: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a gigabyte of blanks in half a megabyte: no more than a line is ever held."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    packed = b"".join(packer.compress(bytes(1 << 20).replace(b"\0", b" ")) for _ in range(512))
+    members[RECORDS] = HEADER + (packed + packer.flush())[len(HEADER) :]
+    path = written(tmp_path / "c.zip", members)
+    tracemalloc.start()
+    assert "a line of it has more than 16777216 bytes" in moved(path)[0]
+    assert tracemalloc.get_traced_memory()[1] < 80 << 20
+    tracemalloc.stop()
+
+
+def test_all_records_of_a_claim_have_one_bound(members: dict[str, bytes]) -> None:
+    size = len(gzip.decompress(members[RECORDS]))
+    assert len(list(decompressed_lines(members[RECORDS], Budget(size)))) == 12
+    budget = Budget(2 * size - 1)
+    list(decompressed_lines(members[RECORDS], budget))
+    with pytest.raises(ValueError, match=f"the records of the claim have more than {2 * size - 1}"):
+        list(decompressed_lines(members[RECORDS], budget))
+
+
+def test_a_header_of_gzip_hides_nothing(tmp_path: Path, members: dict[str, bytes]) -> None:
+    own = members[RECORDS]
+    hidden = own[:3] + b"\x04" + own[4:10] + (350).to_bytes(2, "little") + b"x" * 350 + own[10:]
+    assert gzip.decompress(hidden) == gzip.decompress(own)
+    again = gzip.compress(gzip.decompress(own), mtime=5)  # a time is four bytes, too
+    for data in (hidden, again):
+        with pytest.raises(ValueError, match="its header is not that of a claim"):
+            list(decompressed_lines(data, Budget()))
+        path = written(tmp_path / "c.zip", members | {RECORDS: data})
+        assert "records.jsonl.gz: its header is not" in moved(path)[0]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"training_problems": "7,473\n- CHECKED BY NIST \x1b[31m"},
+        {"training_problems": {"a": 1}},
+        {"training_problems": True},
+        {"test_problems": None},
+        {"test_problems": 0},
+        {"near_exact": -1},
+        {"near_exact": 2},
+        {"exact": 2},
+        {"findings": [{"test": ["a"], "train": "t", "kind": "exact", "near_exact": True}]},
+        {"findings": [{"test": "p/3", "train": "t", "kind": "exact", "near_exact": "yes"}]},
+        {"findings": [{"test": "p/3", "train": "t", "kind": "sure", "near_exact": True}]},
+        {"findings": 2 * json.loads(overlap())["findings"]},
+    ],
+)
+def test_an_overlap_says_numbers_and_no_text(
+    tmp_path: Path, runs: Sequence[FrozenRun], more: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"weak: overlap\.json"):
+        forged(tmp_path / "c.zip", [replace(runs[0], overlap=overlap(**more))])
+    path = forged(tmp_path / "c.zip", [replace(runs[0], overlap=overlap())])
+    checked = check_claim(path, Console(file=io.StringIO()))
+    assert not checked.moved
+    assert any("which no check can compute again" in line for line in checked.statement)
+    found = {**members_of(path), "runs/1/overlap.json": overlap(**more)}
+    assert any("weak: overlap.json" in line for line in moved(written(path, found)))
+
+
+def _turn(record: Record, **more: Any) -> Record:
+    turn = record.events[0]
+    assert isinstance(turn, TurnEvent)
+    return replace(record, events=(replace(turn, **more), *record.events[1:]))
+
+
+HOSTILE: dict[str, Callable[[Record], Record]] = {
+    "more tokens than a number holds": lambda r: _turn(r, tokens=10**400),
+    "more tokens than a column holds": lambda r: _turn(r, tokens=1 << 70),
+    "fewer than no tokens": lambda r: _turn(r, tokens=-1),
+    "a negative tolerance": lambda r: replace(r, answer_type="num", tolerance=-1.0),
+    "seconds without an end": lambda r: replace(r, seconds=10**400),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_record_is_a_line_and_no_traceback(
+    tmp_path: Path, members: dict[str, bytes], runs: Sequence[FrozenRun], name: str
+) -> None:
+    records = [HOSTILE[name](runs[0].records[0]), *runs[0].records[1:]]
+    members[RECORDS] = compressed(b"".join(map(_line, records)))
+    assert moved(written(tmp_path / "c.zip", members))
+
+
+def _line(record: Record) -> bytes:
+    """As `json_line`, of numbers that no float holds, too."""
+    return json.dumps(to_json(record), ensure_ascii=False).encode() + b"\n"
+
+
+def test_a_hostile_agent_is_a_line_and_no_traceback(
+    tmp_path: Path, members: dict[str, bytes]
+) -> None:
+    manifest = json.loads(members["runs/1/manifest.json"])
+    manifest["identity"]["agent"]["temperature"] = 10**400
+    members["runs/1/manifest.json"] = json_bytes(manifest)
+    assert moved(written(tmp_path / "c.zip", members))
+
+
+def test_whatever_a_check_raises_is_a_line(
+    tmp_path: Path, members: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise OverflowError("too large")
+
+    path = written(tmp_path / "c.zip", members)
+    for place in ("frozen", "described", "moved"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"slm_math.claims.check.{place}", fail)
+            assert any("cannot be read (OverflowError) too large" in line for line in moved(path))
