@@ -126,7 +126,13 @@ class Tally:
             slow = (sample.seconds, sample.line, sample.sample)
             self.slow = heapq.nlargest(SLOWEST, [*self.slow, slow])
         correct = sample.correct
-        return Group(1, correct, sample.lenient, disputed and correct, disputed and not correct)
+        return Group(
+            1,
+            correct,
+            sample.lenient,
+            accepted=disputed and correct,
+            rejected=disputed and not correct,
+        )
 
     def finish(self) -> None:
         """Counts records that broke, without a later attempt, as incorrect."""
