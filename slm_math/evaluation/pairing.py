@@ -1,5 +1,5 @@
-"""Problems of saved completions paired between runs: by id where ids and problems agree, else by
-the text of the problem.
+"""Problems of saved completions paired between runs: by id where ids and problems agree and all
+runs have them, or where there are no texts; else by the text of the problem.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import overload
 
 from slm_math.answers import grade_answer
 from slm_math.data.identity import problem_key
-from slm_math.foreign.texts import TEXT
+from slm_math.foreign.texts import LINE, TEXT
 from slm_math.metrics.arrays import as_column
 from slm_math.metrics.columns import Samples
 from slm_math.records.places import Places, digest
@@ -112,8 +112,7 @@ def paired(runs: Mapping[str, Samples]) -> tuple[dict[str, Samples], list[str]]:
     (_, baseline), *rest = runs.items()
     if all(_equal_problems(baseline, samples) for _, samples in rest):  # nothing is to be renamed
         n = len(baseline.tables.problems)
-        own_ids = not baseline.tables.problems[0].startswith(TEXT)
-        return dict(runs), [f"paired {n} problems by {'id' if own_ids else 'their texts'}"]
+        return dict(runs), [f"paired {n} problems {_by(baseline.tables.problems[0])}"]
     read = [_Run.of(name, samples.records) for name, samples in runs.items()]
     first, *others = read
     same = all(_same_ids(first, other) for other in others)
@@ -148,15 +147,29 @@ def _equal_problems(one: Samples, other: Samples) -> bool:
     return bool((as_column(mine.rules) == as_column(theirs.rules)[numbers]).all())
 
 
+def _by(id: str) -> str:
+    """How problems are paired whose ids are like this one."""
+    if id.startswith(LINE):
+        return "by their lines, since rows have neither an id nor a text"
+    return "by their texts" if id.startswith(TEXT) else "by id"
+
+
 def _same_ids(one: _Run, other: _Run) -> bool:
-    """Whether two runs have the same ids, each of the same problem as far as both have a text."""
-    if len(one.by_id) != len(other.by_id):
-        return False
+    """Whether problems are paired by id: those with the same id have the same text, as far as both
+    have one; and two runs have the same ids, or texts could not tell their problems.
+    """
     match = _by_id(one, other)
-    return all(
-        place != _NONE and (key == other.keys[place] or not key or not other.keys[place])
-        for key, place in zip(one.keys, match)
-    )
+    shared = [(number, place) for number, place in enumerate(match) if place != _NONE]
+    for number, place in shared:
+        mine, yours = one.keys[number], other.keys[place]
+        if mine != yours and mine and yours:
+            return False
+    if len(shared) == len(one.keys) == len(other.keys):
+        return True
+    if not shared:
+        return False
+    lines = any(one.records[one.firsts[number]].id.startswith(LINE) for number, _ in shared)
+    return not (lines or (all(one.keys) and all(other.keys)))
 
 
 def _by_id(one: _Run, other: _Run) -> array[int]:
@@ -206,7 +219,8 @@ def _renamed(run: _Run, first: _Run, shared: Sequence[int], match: Sequence[int]
 def _notes(runs: Sequence[_Run], shared: Sequence[int], same: bool) -> list[str]:
     n = sum(shared)
     texts = all(all(run.keys) for run in runs)
-    how = "by id" + ("" if texts else ", since not all have texts of the problems")
+    how = _by(runs[0].records[0].id)
+    how += ", since not all have texts of the problems" if how == "by id" and not texts else ""
     line = f"paired {n} problems {how if same else 'by their texts, since ids differ'}"
     left_out = [f"{len(run.keys) - n} only in {run.name}" for run in runs if len(run.keys) > n]
     return [f"{line}; not paired and left out: {', '.join(left_out)}" if left_out else line]

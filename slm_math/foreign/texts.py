@@ -8,7 +8,9 @@ from typing import Any
 from slm_math.data.identity import problem_key
 from slm_math.types import Problem
 
-TEXT = "text-"  # begins the id of a problem that has none of its own
+# these begin the ids of problems that have none of their own
+TEXT = "text-"  # known by its text
+LINE = "line-"  # known by its line in a file
 _USERS = ("user", "human", "HUMAN")
 
 

@@ -9,7 +9,7 @@ from slm_math.data.json_lines import RowError
 from slm_math.foreign.joining import JOINED
 from slm_math.foreign.paths import first_of, lookup
 from slm_math.foreign.shapes import shape_named
-from slm_math.foreign.texts import TEXT, text_key
+from slm_math.foreign.texts import LINE, TEXT, text_key
 from slm_math.grading.fields import FINISH, ID, SAMPLE, Fields, there
 from slm_math.grading.roles import completion_field, gold_field
 from slm_math.grading.row_verdicts import row_verdicts
@@ -58,7 +58,7 @@ class Case(NamedTuple):
         problem = self.task.problem
         if problem.text:
             return f"{TEXT}{text_key(problem.text, problem.choices)[:16]}"
-        return f"line-{self.line}"
+        return f"{LINE}{self.line}"
 
 
 def is_record(row: Mapping[str, Any]) -> bool:

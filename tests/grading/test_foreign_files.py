@@ -196,6 +196,39 @@ def test_runs_with_the_same_ids_are_paired_by_them(capsys: Any) -> None:
     assert "paired 2 problems by id" in text
 
 
+def without_texts(name: str, n: int, **more: Any) -> str:
+    rows = [{"id": f"{i}", "answer": f"{i}", "response": f"#### {i}"} | more for i in range(n)]
+    return str(jsonl(Path(name), rows))
+
+
+def test_problems_without_texts_are_paired_by_the_ids_that_are_in_all_runs(capsys: Any) -> None:
+    """Twenty problems against fifteen of them."""
+    files = without_texts("x.jsonl", 20), without_texts("y.jsonl", 15, response="?")
+    text = said(capsys, "compare", *files, "--out", "c.json")
+    [one] = json.loads(Path("c.json").read_text())["comparisons"]
+    assert (one["problems"], one["difference"], len(one["lost"])) == (15, -1.0, 15)
+    assert (
+        "paired 15 problems by id, since not all have texts of the problems; not paired and "
+        in (text)
+    )
+    assert "left out: 5 only in x.jsonl" in text
+
+
+def test_ids_of_other_problems_are_no_pairs(capsys: Any) -> None:
+    files = without_texts("x.jsonl", 20), without_texts("y.jsonl", 15, answer="5")
+    assert "problem '0' has another gold in y.jsonl" in failed(capsys, "compare", *files)
+
+
+def test_lines_pair_whole_files_alone(capsys: Any) -> None:
+    """A file of fifteen rows without ids or texts may begin anywhere in one of twenty."""
+    files = [without_texts(f"{n}.jsonl", n, id=None, answer="5") for n in (20, 15)]
+    assert "no problem in common" in failed(capsys, "compare", *files)
+    same = without_texts("z.jsonl", 20, id=None, answer="5")
+    assert "paired 20 problems by their lines, since rows have" in said(
+        capsys, "compare", files[0], same
+    )
+
+
 def test_runs_on_other_golds_are_not_compared(capsys: Any) -> None:
     rows = [PLAIN[0] | {"answer": "17"}, PLAIN[1]]
     error = failed(capsys, "compare", saved("verl"), str(jsonl(Path("p.jsonl"), rows)))
