@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from slm_math.evaluation.compare import shown_difference, shown_p
+from slm_math.evaluation.outcomes import FLIPS
 from slm_math.evaluation.plain import plain
 
 _README = """# A claim about language models in mathematics
@@ -55,6 +56,7 @@ def statement(claim: Mapping[str, Any]) -> list[str]:
         f"(data hash {plain(data['hash'])}{confirmed}), graded by version {plain(claim['grader'])}",
         *(line for run in claim["runs"] for line in _run_lines(run)),
         *(line for one in claim["comparisons"] for line in _comparison_lines(one, claim)),
+        *_flips(claim),
         *_seed_lines(claim),
         *_absences(claim["runs"]),
     ]
@@ -115,6 +117,12 @@ def _comparison_lines(one: Mapping[str, Any], claim: Mapping[str, Any]) -> Itera
         f"{plain(one['b'], 200)} against {plain(one['a'], 200)}: {_test(one)}{adjusted}, "
         f"{len(one['gained'])} gained, {len(one['lost'])} lost, n = {one['problems']}; {_seen(one)}"
     )
+
+
+def _flips(claim: Mapping[str, Any]) -> list[str]:
+    """What gained and lost count, where they do not count samples."""
+    several = any(run["samples"] > run["problems"] for run in claim["runs"])
+    return [FLIPS] if several and claim["comparisons"] else []
 
 
 def _clusters(claim: Mapping[str, Any]) -> str:

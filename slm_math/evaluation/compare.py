@@ -66,12 +66,14 @@ class Comparison:
         """In per cent, as people read it: `+12.0 [3.1, 20.9], p = 0.011 (Holm 0.022), 14 gained, 2
         lost, n = 100`.
         """
-        p, adjusted = shown_p(self.p), shown_p(self.p_adjusted)
-        return (
-            f"{self.shown_difference()}, p {'' if p.startswith('<') else '= '}{p}"
-            + (f" (Holm {adjusted})" if self.p_adjusted != self.p else "")
-            + f", {len(self.gained)} gained, {len(self.lost)} lost, n = {self.problems}"
-        )
+        flips = f"{len(self.gained)} gained, {len(self.lost)} lost"
+        return f"{self.shown_difference()}, {self.shown_test()}, {flips}, n = {self.problems}"
+
+    def shown_test(self) -> str:
+        """`p = 0.011 (Holm 0.022)`, of several comparisons."""
+        p = shown_p(self.p)
+        holm = f" (Holm {shown_p(self.p_adjusted)})" if self.p_adjusted != self.p else ""
+        return f"p {'' if p.startswith('<') else '= '}{p}{holm}"
 
     def shown_difference(self) -> str:
         """The difference in per cent, with its interval."""

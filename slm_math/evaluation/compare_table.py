@@ -27,6 +27,7 @@ from slm_math.evaluation.compare_verdicts import (
     adjusted_balanced,
     compare_balanced,
 )
+from slm_math.evaluation.outcomes import flips_lines
 from slm_math.evaluation.plain import as_name, cell, encodable, plain, print_line
 from slm_math.evaluation.runs import (
     FinishedEvaluation,
@@ -108,8 +109,7 @@ def _compare_runs(
         console.print(comparison_table(agent, comparisons))
         if balanced[agent]:
             console.print(balanced_table(agent, balanced[agent]))
-        baseline = next(iter(groups[agent].values())).samples
-        for note in (*notes[agent], *units_lines(baseline), *identity_notes(groups[agent])):
+        for note in _notes(groups[agent], notes[agent]):
             print_line(console, plain(note, 2000))
         for comparison in comparisons:
             print_line(console, detectable_line(comparison))
@@ -125,17 +125,15 @@ def _compare_runs(
             for agent, comparisons in by_agent.items()
             for comparison, more in zip_longest(comparisons, balanced[agent])
         ]
-        told = [
-            note
-            for agent, group in groups.items()
-            for note in (
-                *notes[agent],
-                *units_lines(next(iter(group.values())).samples),
-                *identity_notes(group),
-            )
-        ]
+        told = [note for agent, group in groups.items() for note in _notes(group, notes[agent])]
         write_json(Path(out), {"comparisons": data, "notes": told, "not_compared": left_out})
         print_line(console, f"written to {out}")
+
+
+def _notes(group: Mapping[str, FinishedEvaluation], pairing: Sequence[str]) -> list[str]:
+    """What is said of the comparisons of a group besides their figures."""
+    runs = [one.samples for one in group.values()]
+    return [*pairing, *units_lines(runs[0]), *flips_lines(runs), *identity_notes(group)]
 
 
 def with_paired(

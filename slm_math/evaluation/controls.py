@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from slm_math.evaluation.compare import Comparison, adjusted, compare, shown_p
+from slm_math.evaluation.compare import Comparison, adjusted, compare
 from slm_math.evaluation.plain import print_line
 from slm_math.evaluation.runs import FinishedEvaluation, check_grader, read_finished
 from slm_math.records.eval_folders import (
@@ -45,9 +45,9 @@ class ArmEffect:
 
     def lines(self) -> list[str]:
         """In per cent: `single_shot, gain minus random_reward: +10.0 [7.4, 12.5], p < 0.001, n =
-        900`, and below it both gains.
+        900`, of several arms also Holm's p, and below it both gains.
         """
-        one, p = self.comparison, shown_p(self.comparison.p_adjusted)
+        one = self.comparison
         if self.gain is not None and self.control is not None:
             gain, control = (each.shown_difference() for each in (self.gain, self.control))
             parts = f"gain {gain}, control {control}"
@@ -56,8 +56,8 @@ class ArmEffect:
             parts = f"accuracy {run}, control {control}"
         batches = "" if self.batches is None else f", after {self.batches} batches"
         return [
-            f"{self.agent}, gain minus {self.arm}: {one.shown_difference()}, p "
-            f"{p if p.startswith('<') else f'= {p}'}, n = {one.problems}",
+            f"{self.agent}, gain minus {self.arm}: {one.shown_difference()}, {one.shown_test()}, "
+            f"n = {one.problems}",
             f"  ({parts}{batches})",
         ]
 

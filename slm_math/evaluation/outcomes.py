@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,11 @@ import numpy as np
 from slm_math.metrics.arrays import as_column, in_order
 from slm_math.metrics.columns import Samples
 from slm_math.records.record import Record
+
+FLIPS = (
+    "gained and lost count problems that one run solves in more than half of its samples, and the "
+    "other in fewer than half of its own; the difference counts every sample"
+)
 
 
 @dataclass(frozen=True)
@@ -84,3 +90,10 @@ def outcome(samples: Samples) -> Outcome:
         last=last,
         blind=blind > 0,
     )
+
+
+def flips_lines(runs: Iterable[Samples]) -> list[str]:
+    """What gained and lost count, where any run has several samples of a problem."""
+    if all(len(samples) == len(np.unique(samples.problems)) for samples in runs):
+        return []
+    return [FLIPS]

@@ -124,10 +124,12 @@ def clustered(shares: Sequence[float], counts: Sequence[int] | None = None) -> t
     between 0 and 1), from the variance between problems.
 
     It is Wilson's interval for the number of independent samples that would have the same variance,
-    reduced if there are few problems (Korn and Graubard 1998). `counts` says how many problems have
-    each share; by default one. The variance is that of the problems and of two more, of which each
-    counts as `PRIOR` of one: one solved in all samples, the other in none. Without them, the
-    interval is too narrow where few problems say all, such as one that is solved among thirty.
+    times the squared ratio of the normal point to Student's t: the effective number of Korn and
+    Graubard (1998), who take the interval of Clopper and Pearson for it. `counts` says how many
+    problems have each share; by default one. The variance is that of the problems and of two more,
+    of which each counts as `PRIOR` of one: one solved in all samples, the other in none. Without
+    them, the interval is too narrow where few problems say all, such as one that is solved among
+    thirty.
     Problems that all have the same share count as one sample each: two
     problems without a correct sample do not prove that the third one has none.
     """

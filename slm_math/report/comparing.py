@@ -15,6 +15,7 @@ def comparison_table(runs: Sequence[AgentRun], title: str) -> Table:
     by problem. If they cannot be compared, the table has no rows, and its note says why.
     """
     from slm_math.evaluation.compare import adjusted, compare, shown_p
+    from slm_math.evaluation.outcomes import flips_lines
 
     columns = (
         "run",
@@ -63,12 +64,13 @@ def comparison_table(runs: Sequence[AgentRun], title: str) -> Table:
         )
         for one in comparisons
     ]
+    flips = [f"{line[0].upper()}{line[1:]}." for line in flips_lines(r.samples for r in complete)]
     tests = ", ".join(sorted({one.test for one in comparisons}))
     note = (
         f"Paired by problem; difference with its 95 % interval; test: {tests}, two-sided. Could "
         "see: the smallest difference, in points, for which this comparison has a power of 80 %."
     )
-    return Table(title, columns, tuple(rows), " ".join((note, *left_out)), names=2)
+    return Table(title, columns, tuple(rows), " ".join((note, *flips, *left_out)), names=2)
 
 
 def seeds_tables(runs: Sequence[AgentRun], name: str) -> list[Table]:

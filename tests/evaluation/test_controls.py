@@ -11,6 +11,7 @@ from evaluation.one_by_one import run
 
 from slm_math.agents import SingleShot
 from slm_math.engines.planted import PlantedSolver
+from slm_math.evaluation.compare import shown_p
 from slm_math.evaluation.controls import arm_lines, read_arms
 from slm_math.evaluation.results import results
 from slm_math.records.eval_folders import named_runs
@@ -85,8 +86,12 @@ def test_an_arm_that_is_shorter_is_compared_at_its_own_end(trained, tmp_path: Pa
     short = effects["format_only"]
     assert short.stage == "epoch-0"
     assert set(short.comparison.gained) == mine["epoch-0"] - arm["epoch-0"]
-    # corrected for both
+    # corrected for both, and said so
     assert short.comparison.p_adjusted >= short.comparison.p
+    for effect in effects.values():
+        is_labeled = f" (Holm {shown_p(effect.comparison.p_adjusted)}), n = " in effect.lines()[0]
+        assert is_labeled == (effect.comparison.p_adjusted != effect.comparison.p)
+    assert any("(Holm" in effect.lines()[0] for effect in effects.values())
 
 
 def test_evaluations_after_other_batches_are_not_compared(trained, tmp_path: Path) -> None:

@@ -214,6 +214,21 @@ def test_problems_without_texts_are_paired_by_the_ids_that_are_in_all_runs(capsy
     assert "left out: 5 only in x.jsonl" in text
 
 
+def test_what_flips_with_several_samples_is_said(capsys: Any) -> None:
+    """A quarter of right samples more, and no problem that flips."""
+    three, two = (["#### 5"] * n + ["#### 6"] * (4 - n) for n in (3, 2))
+    files = [
+        str(jsonl(Path(name), [{"id": "a", "answer": "5", "response": replies}]))
+        for name, replies in (("x.jsonl", two), ("y.jsonl", three))
+    ]
+    said_of_samples = "gained and lost count problems that one run solves in more than half of its"
+    text = " ".join(said(capsys, "compare", *files).split())
+    assert "+25.0" in text
+    assert said_of_samples in text
+    one = [without_texts(f"{n}.jsonl", 12, response=f"#### {n}") for n in (1, 2)]
+    assert said_of_samples not in " ".join(said(capsys, "compare", *one).split())
+
+
 def test_ids_of_other_problems_are_no_pairs(capsys: Any) -> None:
     files = without_texts("x.jsonl", 20), without_texts("y.jsonl", 15, answer="5")
     assert "problem '0' has another gold in y.jsonl" in failed(capsys, "compare", *files)
