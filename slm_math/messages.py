@@ -147,6 +147,8 @@ def _plain(reason: str, where: str, path: str | None, value: str, arguments: Seq
         return f"there is no option {match[1]}" + meant(n for n in names if ".help" not in n)
     if match := re.match(r"Config file loop detected: (\S+)", reason):
         return _no_class(match[1], base, where)
+    if match := re.match(r"argument (--\S+): expected one argument", reason):
+        return _no_value(match[1], arguments)
     if match := re.match(r"the following arguments are required: (.*)", reason):
         names = [re.sub(rf"^({'|'.join(TRAINING)})\.", "", n) for n in match[1].split(", ")]
         options = ", ".join(f"--{where}.{name}" if where else f"--{name}" for name in names)
@@ -199,6 +201,14 @@ def _as_config(word: str) -> str:
     except (ValueError, OSError):
         return ": options begin with --"
     return f": did you mean --config {word}?"
+
+
+def _no_value(option: str, arguments: Sequence[str]) -> str:
+    """Why an option has no value: a word that begins with a hyphen is read as the next option."""
+    following = dict(pairwise(arguments)).get(option, "")
+    if re.match(r"-[\d.]", following):
+        return f"{option} {following} is read as two options: write {option}={following}"
+    return f"{option} needs a value"
 
 
 def _all_options(arguments: Sequence[str], command: str) -> dict[str, Option | None]:

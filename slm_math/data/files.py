@@ -119,6 +119,17 @@ def iterate_rows(file: Path) -> Iterator[FileRow]:
         yield _row(file, number, row)
 
 
+def readable_rows(file: Path) -> Iterator[FileRow | ValueError]:
+    """As `iterate_rows`, with an error in the place of each row that cannot be read."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist")
+    for number, row, _ in records(file):
+        try:
+            yield _row(file, number, row)
+        except ValueError as error:
+            yield error
+
+
 def _row(file: Path, number: int, row: Line | dict[str, Any]) -> FileRow:
     place = f"{file.name}, {'line' if isinstance(row, bytes) else 'row'} {number}"
     try:

@@ -55,10 +55,11 @@ def tasks_of(file: Path) -> list[Task]:
 
     A gold may be anything (`check_tasks` reads it); a row without one has None.
     """
-    return [_task(row) for row in read_rows(file)]
+    return [task_of(row) for row in read_rows(file)]
 
 
-def _task(row: FileRow) -> Task:
+def task_of(row: FileRow) -> Task:
+    """The problem of one row, as `tasks_of` reads it. Raises ValueError with its place."""
     gold = next((name for name in GOLDS if name in row.fields), "")
     solution = next((name for name in SOLUTIONS if name in row.fields and name != gold), "")
     worked = row.fields.get(solution)

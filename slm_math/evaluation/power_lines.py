@@ -8,10 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from slm_math.evaluation.clusters import clustered_runs
+from slm_math.evaluation.compare_table import with_paired
 from slm_math.evaluation.pilot import Pilot, pilot
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.evaluation.power import POWER, Design
 from slm_math.evaluation.runs import load_evaluations
+from slm_math.grading.opened import evaluations_of
 from slm_math.ranges import as_share, check_whole
 
 GUESS = 0.2  # the discordance of two models of which nothing is known
@@ -37,8 +39,8 @@ def power(
 
     Args:
         detect: the difference of accuracies to see: 2% (two points) or 0.02.
-        pilot: two evaluations of the same problems, as for `compare`. With several samples per
-            problem they also say what more samples bring.
+        pilot: two evaluations of the same problems, or files of completions, as for `compare`. With
+            several samples per problem they also say what more samples bring.
         discordance: a guess instead of a pilot: 20%.
         problems: how many problems there are.
         samples: samples per problem of both runs.
@@ -54,9 +56,10 @@ def power(
         raise ValueError("give either --pilot or --discordance: a pilot has its own")
     console = Console()
     if pilot:
-        found = read_pilot(pilot, cluster)
+        found, notes = read_pilot(pilot, cluster, console)
         designs = found.designs(samples)
-        print_line(console, _pilot_line(found))
+        for note in (_pilot_line(found), *notes):
+            print_line(console, plain(note, 2000))
     else:
         found = None
         share = max(GUESS, difference or 0.0)  # runs differ on as many problems at least
@@ -84,16 +87,21 @@ def power(
         )
 
 
-def read_pilot(folders: Sequence[str], cluster: str | None = None) -> Pilot:
-    """The pilot in two folders, with clusters as units. Raises ValueError as `compare` does."""
-    groups = load_evaluations(list(folders))
-    if len(groups) > 1:
-        raise ValueError(
-            f"{folders[0]} holds several agents ({', '.join(groups)}): name the folder of one"
-        )
-    [group] = groups.values()
-    runs = clustered_runs(group, cluster)
-    return pilot({name: one.samples for name, one in runs.items()})
+def read_pilot(
+    names: Sequence[str], cluster: str | None, console: Console
+) -> tuple[Pilot, list[str]]:
+    """The pilot in two folders or files of completions, with clusters as units, and lines on how
+    the problems of files were paired. Raises ValueError as `compare` does.
+    """
+    with evaluations_of(names, console) as paths:
+        groups, notes = with_paired(load_evaluations(paths))
+        if len(groups) > 1:
+            raise ValueError(
+                f"{names[0]} holds several agents ({', '.join(groups)}): name the folder of one"
+            )
+        [(agent, group)] = groups.items()
+        runs = clustered_runs(group, cluster)
+        return pilot({name: one.samples for name, one in runs.items()}), notes[agent]
 
 
 def plan_lines(
@@ -185,4 +193,6 @@ def _ends(texts: Sequence[str]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f}".removesuffix(".0")
+    """In per cent, with a decimal; of less than that, with two digits that say something."""
+    percent = 100 * share
+    return f"{percent:.1f}".removesuffix(".0") if percent >= 0.05 or not share else f"{percent:.2g}"

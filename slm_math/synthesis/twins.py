@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +17,9 @@ from rich.console import Console
 from slm_math.agents.coding import program, program_answer
 from slm_math.answers import grade_answer
 from slm_math.data.checks import check_tasks
-from slm_math.data.files import FileRow, read_rows
+from slm_math.data.files import FileRow, readable_rows
 from slm_math.data.overlap import near_exact
-from slm_math.data.problems import problems_of, tasks_of
+from slm_math.data.problems import problems_of, task_of
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.records.eval_folders import TWIN_OF
 from slm_math.records.outputs import check_output
@@ -68,8 +69,9 @@ def twins(
 
     Each row has a problem, its reference answer and a program that prints it. Numbers that the
     problem and the program have in common are exchanged in both, and the program runs in the
-    sandbox: what it prints is the twin's answer. Problems without a twin are counted with the
-    reason. The file may be the records of an evaluation by agents that write programs.
+    sandbox: what it prints is the twin's answer. Problems without a twin, repeated problems and
+    rows that cannot be read are counted with the reason. The file may be the records of an
+    evaluation by agents that write programs.
 
     Args:
         file: rows with a problem, an answer and a program: JSON lines, JSON, CSV, TSV, Parquet.
@@ -91,7 +93,7 @@ def twins(
     finally:
         runner.close()
     reasons["no other numbers give an answer of its kind"] += len(parents) - len(found)
-    found = _unseen(found, [*against, file], reasons)
+    found = _unseen(found, [problems_of(side) for side in against], Path(file), reasons)
     lines = [json.dumps(_row(parent, twin, answer)) for parent, twin, answer in found]
     _say(console, file, len(found), reasons)
     if not lines:
@@ -103,28 +105,35 @@ def twins(
 
 def _parents(file: Path, field: str | None, seed: int, reasons: Counter[str]) -> Iterator[_Parent]:
     """The problems whose numbers may be exchanged; of several rows of one text the first that has a
-    program.
+    program. A row that cannot be read is counted with what is wrong with the first such row.
     """
-    rows = read_rows(file)
-    tasks = check_tasks(tasks_of(file), str(file), graded=False)
     seen: set[str] = set()
-    for row, read in zip(rows, tasks, strict=True):
-        text = read.problem.text
-        if text in seen:
-            continue
-        code = _program_of(row, field)
-        if code is None:
-            reasons["no program"] += 1
+    unread: list[str] = []
+    for row in readable_rows(file):
+        try:
+            if isinstance(row, ValueError):
+                raise row
+            [read] = check_tasks([task_of(row)], str(file), graded=False)
+            text, code = read.problem.text, _program_of(row, field)
+            if text in seen:
+                reasons["the problem stands in an earlier row"] += 1
+                continue
+            if code is None:
+                reasons["no program"] += 1
+                continue
+            [task] = check_tasks([read], str(file), graded=True)
+        except ValueError as error:
+            unread.append(str(error))
             continue
         seen.add(text)
-        [task] = check_tasks([read], str(file), graded=True)
         if _number(task.gold) is None or task.problem.images or task.problem.choices:
             reasons["the answer is no number, or there are images"] += 1
-            continue
-        if shared := shared_numbers(text, code):
+        elif shared := shared_numbers(text, code):
             yield _Parent(task, code, shared, random.Random(f"{seed} twin {text}"))
         else:
             reasons["no number that problem and program have in common"] += 1
+    if unread:
+        reasons[f"the row cannot be read (first: {unread[0]})"] += len(unread)
 
 
 def _program_of(row: FileRow, field: str | None) -> RunPython | None:
@@ -198,15 +207,28 @@ def _number(text: str | None) -> Fraction | None:
 
 
 def _unseen(
-    found: Sequence[tuple[_Parent, _Candidate, str]], sides: Sequence[str], reasons: Counter[str]
+    found: Sequence[tuple[_Parent, _Candidate, str]],
+    sides: Sequence[Sequence[Problem]],
+    file: Path,
+    reasons: Counter[str],
 ) -> list[tuple[_Parent, _Candidate, str]]:
-    """Those that are not among the problems of the sides."""
+    """Those that are not among the problems of the sides, or of the readable rows of the file."""
     asked = [Problem(parent.task.problem.id, twin.text) for parent, twin, _ in found]
     seen: set[int] = set()
-    for side in sides:
-        seen |= set(near_exact(problems_of(side), asked))
+    for side in (*sides, _problems(file)):
+        seen |= set(near_exact(side, asked))
     reasons["their twin is among the problems of the file or of --against"] += len(seen)
     return [each for place, each in enumerate(found) if place not in seen]
+
+
+def _problems(file: Path) -> list[Problem]:
+    """The problems of the rows of a file that can be read."""
+    found = []
+    for row in readable_rows(file):
+        with suppress(ValueError):
+            if isinstance(row, FileRow):
+                found.append(task_of(row).problem)
+    return found
 
 
 def _row(parent: _Parent, twin: _Candidate, answer: str) -> dict[str, Any]:
@@ -226,4 +248,4 @@ def _say(console: Console, file: str, n: int, reasons: Counter[str]) -> None:
     print_line(console, f"{plain(file, 200)}: {n} problems have a twin")
     for reason, count in reasons.items():
         if count:
-            print_line(console, f"without one, {reason}: {count}")
+            print_line(console, f"without one, {plain(reason, 300)}: {count}")

@@ -250,6 +250,11 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["test.jsonl", "line 1", "completion"],
     ),
     "no results": (["results", "--folders=[DATA]"], ["holds no evaluation"]),
+    "a value like an option": (
+        ["power", "--detect", "-1%"],
+        ["--detect -1% is read as two options: write --detect=-1%"],
+    ),
+    "no value": (["power", "--detect"], ["--detect needs a value"]),
     "no checkpoint": ([*FIT, "--ckpt_path=nowhere.ckpt"], ["nowhere.ckpt"]),
     "download nothing": (["download"], ["nothing to download"]),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -222,3 +223,25 @@ def test_drafts_of_one_problem_are_a_cluster_of_the_pilot() -> None:
 
     found = pilot({"a": drafts("1" * 8 + "0" * 4), "b": drafts("1" * 10 + "0" * 2)})
     assert found.design == pytest.approx(3, rel=0.1)
+
+
+def test_a_small_difference_is_no_difference_of_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    power(detect="0.001%")
+    assert "to see 0.001 points: more than 100 million problems" in capsys.readouterr().out
+
+
+def test_a_pilot_may_be_files_of_completions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As for compare: fifteen problems in both files, of which three differ."""
+    files = []
+    for name, n, right in (("a.jsonl", 20, 12), ("b.jsonl", 15, 15)):
+        file = tmp_path / name
+        replies = [{"id": i, "answer": "1", "response": f"#### {int(i < right)}"} for i in range(n)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in replies))
+        files.append(str(file))
+    power(pilot=files)
+    out = " ".join(capsys.readouterr().out.split())
+    # statsmodels' proportion_confint(3, 15, method="wilson")
+    assert "pilot: discordance 20 % [7, 45.2], n = 15" in out
+    assert "paired 15 problems by id" in out

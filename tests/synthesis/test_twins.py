@@ -144,6 +144,21 @@ def test_programs_of_right_records_are_used(tmp_path: Path) -> None:
     assert made.fields["twin_of"] == "a"
 
 
+def test_rows_that_are_left_out_are_counted(tmp_path: Path, capsys) -> None:
+    """A repeated problem, a line that is no JSON, one without a problem, and a bad reference."""
+    file = tmp_path / "own.jsonl"
+    bad = [{"program": "print(1)"}, ROWS[0] | {"problem": "Ida has 3 pens.", "answer": None}]
+    rows = [ROWS[0], ROWS[0], *bad, ROWS[1]]
+    written(file, rows)
+    file.write_text(file.read_text() + "{broken\n")
+    twins(str(file), str(tmp_path / "twins.jsonl"))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 problems have a twin" in said
+    assert "the problem stands in an earlier row: 1" in said
+    assert "the row cannot be read (first: own.jsonl, line 3" in said
+    assert said.count("): 3") == 1
+
+
 def test_no_twin_at_all_is_an_error(tmp_path: Path) -> None:
     file = written(tmp_path / "own.jsonl", ROWS[3:4])
     with pytest.raises(ValueError, match="no problem has a twin"):
