@@ -88,6 +88,21 @@ class Setup:
     def sizes(self) -> Sizes:
         return Sizes.of(self.network())
 
+    def whole(self, sizes: Sizes) -> Resident:
+        """What stays in memory if one process has all of it."""
+        return resident_bytes(
+            sizes,
+            rounded=self.rounded,
+            quantized=self.policy.quantize == "nf4",
+            optimizer=self.optimizer,
+            reference=self.reference,
+            teacher=self.teacher,
+        )
+
+    def token_bytes(self, sizes: Sizes) -> int:
+        """Bytes of a token's keys and values."""
+        return sizes.token // (2 if self.precision != "32-true" else 1)
+
     def casts(self) -> AbstractContextManager[Any]:
         """What forward passes run in."""
         if self.precision == "bf16-mixed":
@@ -163,22 +178,15 @@ def predict(
         sizes: of the network, if they are known.
     """
     sizes = sizes or setup.sizes()
-    resident = resident_bytes(
-        sizes,
-        rounded=setup.rounded,
-        quantized=setup.policy.quantize == "nf4",
-        optimizer=setup.optimizer,
-        reference=setup.reference,
-        teacher=setup.teacher,
-    )
     step, sharing = workload.largest, setup.sharing
     process = CONTEXT if device.is_gpu else idle
-    loading = process + resident.networks  # by every rank, into the processor's memory
     with _Stage(setup, sizes, device) as stage:
         chunks = step.chunks(setup.tokens, stage.packs)
         several = len(chunks) > 1
         shape = {"rounded": setup.rounded, "adapters": setup.policy.has_adapters, "again": several}
-        resident = sharing.own(resident, sizes, **shape)
+        # by every rank, into the processor's memory
+        loading = process + setup.whole(sizes).networks
+        resident = resident_of(setup, sizes, again=several)
         base = process + resident.networks
         if any(one.sampled for one in workload.steps) or workload.evaluated:
             base += sharing.decoding(sizes, setup.rounded)
@@ -210,6 +218,17 @@ def predict(
         micro_batches=len(chunks),
         rows=len(step.rows),
         flops=update.flops * scale,
+    )
+
+
+def resident_of(setup: Setup, sizes: Sizes, again: bool) -> Resident:
+    """What stays in the memory of a rank; `again` if a step has several micro-batches."""
+    return setup.sharing.own(
+        setup.whole(sizes),
+        sizes,
+        rounded=setup.rounded,
+        adapters=setup.policy.has_adapters,
+        again=again,
     )
 
 
@@ -300,7 +319,7 @@ class _Stage:
     def sampled(self, decoded: Decoded, base: int) -> tuple[int, float]:
         """The most memory and the seconds of decoding, with `base` bytes in use."""
         device, sizes = self.device, self.sizes
-        token = sizes.token // (2 if self.setup.precision != "32-true" else 1)
+        token = self.setup.token_bytes(sizes)
         context = self.setup.policy.context() or 1 << 30
         rows = running(decoded, token, device.memory)
         prompts = min(len(decoded.prompts), rows)
