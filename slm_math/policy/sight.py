@@ -326,14 +326,14 @@ def load_sight(
 
 
 def needs_torchvision(model: str, error: ImportError) -> ValueError:
-    """What to do about an image processor that transformers does not give out: its versions before
-    5.18 take those of Idefics3 and SmolVLM for ones that need torchvision.
+    """What to do about an image processor that transformers does not give out: 5.17 reads none
+    without torchvision, 5.19 and newer versions do.
     """
     installed = version("transformers")
     reason = next(iter(str(error).strip().splitlines()), "")
     return ValueError(
         f"the image processor of {model} needs torchvision with transformers {installed}: install "
-        f"torchvision, or transformers 5.18 or newer (it says: {reason})"
+        f"torchvision, or transformers 5.19 or newer (it says: {reason})"
     )
 
 

@@ -241,7 +241,7 @@ def test_a_frozen_tower_is_what_an_engine_gets_once(vision: Any) -> None:
 def test_image_processor_that_needs_torchvision_is_refused(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As transformers before 5.18 says of Idefics3 where torchvision is missing."""
+    """As transformers 5.17 says where torchvision is missing."""
     import transformers
 
     def lacks(*args: Any, **kwargs: Any) -> None:
