@@ -36,16 +36,12 @@ root=${RUN:-runs/$SLURM_JOB_NAME}
 # srun does not ask for what sbatch was asked for (since SLURM 22.05): each task would get one core
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 
-# Signals before the end, and of a preemption, go to all steps of a job at once. The server has to serve until the step
-# under way of the training ends, so that signals are blocked there but SIGINT, with which this script ends the server.
-blocked='import os, signal, sys
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
-os.execvp(sys.argv[1], sys.argv[1:])'
-trap "" TERM
+# the signal before the end goes to all steps of a job, and the server has to serve until the last step of training ends
 srun --nodes=1 --ntasks=1 --ntasks-per-node=1 --gpus-per-node="$SLURM_GPUS_PER_NODE" -w "$server" --exact \
   env WEIGHTS="${WEIGHTS:-nccl}" HOST=0.0.0.0 VENV="${SLM_MATH_VENV:-.venv}" PORT="${PORT:-8000}" \
-  python -c "$blocked" scripts/serve_vllm.sh "$MODEL" --data-parallel-size "$SLURM_GPUS_PER_NODE" &
-trap 'scancel --signal=INT "$SLURM_JOB_ID"' EXIT
+  bash -c 'trap "" USR1; exec scripts/serve_vllm.sh "$@"' serve "$MODEL" --data-parallel-size "$SLURM_GPUS_PER_NODE" &
+serving=$!
+trap 'kill "$serving" 2>/dev/null || true' EXIT
 
 # Several tasks are ddp, unless an option or a config of the command names another strategy.
 # no `exec`: the server has to end with the training
