@@ -40,7 +40,9 @@ class Waiting:
         if not self._sweep:
             size = min(SWEEP * places, len(self._new))
             oldest = [self._new.popleft() for _ in range(size)]
-            self._sweep.extend(sorted(oldest, key=_size, reverse=True))
+            if size > places:  # otherwise all come at once
+                oldest.sort(key=_size, reverse=True)
+            self._sweep.extend(oldest)
         return self._sweep.popleft()
 
 

@@ -20,6 +20,11 @@ def test_the_longest_come_first_and_equal_ones_in_their_order() -> None:
     assert not queue
 
 
+def test_requests_that_come_at_once_stay_in_their_order() -> None:
+    queue = waiting(3, 9, 5)
+    assert [queue.next(places=3)[0] for _ in range(3)] == [0, 1, 2]
+
+
 def test_a_request_is_not_overtaken_by_longer_ones_that_come_later() -> None:
     queue = waiting(9, 1)
     assert queue.next(places=1)[0] == 0
