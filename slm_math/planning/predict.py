@@ -35,7 +35,7 @@ from slm_math.policy.loaded import LoadedPolicy, batch_logprobs, loss_states
 # a layer makes: torch asks for aligned blocks, for which a gap that one of the same size left is
 # too small. With adapters, what is saved of their few ranks lies between the large arrays, so that
 # gaps do not grow together. Both were measured (docs/planning.md).
-GAPS, ADAPTER_GAPS = 2.0, 3.5
+GAPS, ADAPTER_GAPS = 2.0, 3.2
 
 
 @dataclass(frozen=True)
