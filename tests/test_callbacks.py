@@ -1,5 +1,6 @@
 """Callbacks: evaluations on disk, and what a console shows."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from rich.console import Console
 from tiny import (
     chats,
     grpo,
