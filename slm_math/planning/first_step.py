@@ -18,7 +18,9 @@ from slm_math.planning.network import Sizes
 from slm_math.planning.of_run import seen_rows, setup_of
 from slm_math.planning.predict import Setup, resident_of
 from slm_math.planning.workload import Decoded, prompt_of
+from slm_math.policy.forward import inner
 from slm_math.policy.ranks import rank_count
+from slm_math.policy.stepping import replays
 
 LOOKED_AT = 64  # rows whose lengths are looked at
 ASKED = 8  # problems whose prompts are looked at
@@ -105,5 +107,7 @@ def _decoding(setup: Setup, module: RolloutModule, sizes: Sizes, decoded: Decode
     memory = torch.cuda.get_device_properties(device).total_memory if on_gpu else machine_memory()
     token = setup.token_bytes(sizes)
     rows = running(decoded, token, memory)
-    cache = cache_bytes(decoded, token, memory, setup.policy.context() or 1 << 30)
+    context = setup.policy.context() or 1 << 30
+    captured = on_gpu and replays(inner(module.loaded.model).eval())
+    cache = cache_bytes(decoded, token, memory, context, captured=captured)
     return cache + logits_bytes(rows, sizes.vocabulary, {decoded.sampling.temperature: None})
