@@ -15,10 +15,11 @@ from yaml import YAMLError
 from slm_math.command_table import POSITIONAL, TRAINING, example
 from slm_math.option_names import option_names
 from slm_math.patterns import lazy_pattern
+from slm_math.rewards.functions import class_instead, is_function
 from slm_math.settings import classes_by_path, settings_of, with_place
 from slm_math.shipped import config_file
 from slm_math.signatures import Option
-from slm_math.spelling import meant, nearest_option, similar
+from slm_math.spelling import meant, nearest_option, similar, with_dashes
 
 # lines of jsonargparse's messages without a reason: attempts of a union, the whole configuration,
 # how else a class could be given
@@ -87,7 +88,7 @@ def short(message: str, arguments: Sequence[str] = (), command: str = "") -> str
     names_it = text.startswith((where, "there is no option", "the following", "required"))
     if where and where != "config" and not names_it:
         text = f"{where}: {text}"
-    text = with_place(text, arguments)
+    text = with_place(with_dashes(text, arguments), arguments)
     return text if len(text) <= 600 else text[:600] + " ..."
 
 
@@ -123,8 +124,8 @@ def _plain(reason: str, where: str, path: str | None, value: str, arguments: Seq
         return _no_class(match[1], base, where)
     if match := re.match(r"Import path (\S* ?)does not correspond to a subclass of", reason):
         name = match[1].strip()
-        if where.endswith("rewards") and (instead := _instead_of_function(name or value)):
-            return instead
+        if where.endswith("rewards") and is_function(name or value):
+            return class_instead(name or value)
         kind = "" if name else ", whose class a config names, not a function or a module"
         return f"{name or value} is not {_article(base)}{kind}{_known(base)}"
     if path and re.match(r"module \S+ has no attribute|No module named", reason):
@@ -243,20 +244,6 @@ def _known(base: type | None) -> str:
     return f" (known: {known}; for a class of your own, its dotted path)"
 
 
-def _instead_of_function(path: str) -> str:
-    """What to write instead of a reward that is a function of a module that was imported."""
-    module, _, name = path.rpartition(".")
-    if not isinstance(getattr(sys.modules.get(module), name, None), FunctionType):
-        return ""
-    cls = name.title().replace("_", "")
-    return (
-        f"{path} is a function, and a reward is a class with one method. Write in {module}.py "
-        f"`class {cls}(Reward):` with `def __call__(self, graded): return float(graded.correct)` "
-        "below `from slm_math.rewards import Reward`, and name "
-        f"{module}.{cls}; graded.trace has the replies, graded.task the answer (docs/rewards.md)"
-    )
-
-
 def _is_data(name: str) -> bool:
     """Whether a name that should be one of a class is that of a file or a data set."""
     return "/" in name or _FILE.match(name) is not None
@@ -290,9 +277,11 @@ def _no_option(
     group = "" if group in TRAINING else group
     place = _of_many(where, arguments, name) or where
     option = ".".join(part for part in (place, group, name) if part)
-    last = option.rpartition(".")[2]
+    above, dot, _ = option.rpartition(".")
     own = {option for cls in _our_classes() if cls.__name__ == owner for option in _options(cls)}
-    return f"there is no option {option}{similar(last, own)}"
+    return f"there is no option {option}" + nearest_option(
+        option, {f"{above}{dot}{each}" for each in own}
+    )
 
 
 def _name_first(where: str, base: type | None, option: str | None) -> str:

@@ -36,8 +36,9 @@ from slm_math.policy.stepping import replays
 
 # What glibc's heap holds in gaps, as a multiple of all arrays below 32 MiB that the forward pass of
 # a layer makes: torch asks for aligned blocks, for which a gap that one of the same size left is
-# too small. One number for all models, in the middle of 1.2 to 3.2 (docs/planning.md).
-GAPS = 2.0
+# too small. With adapters, what is saved of their few ranks lies between the large arrays, so that
+# gaps do not grow together. Both were measured (docs/planning.md).
+GAPS, ADAPTER_GAPS = 2.0, 3.2
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,8 @@ class _Stage:
         made = rehearse(
             work, self.layer, others_of(self.sizes), device=self.device, gradients=gradients
         )
-        gaps = 0 if self.device.is_gpu else int(GAPS * made.cycled)
+        factor = ADAPTER_GAPS if self.setup.policy.has_adapters else GAPS
+        gaps = 0 if self.device.is_gpu else int(factor * made.cycled)
         return replace(made, bytes=made.bytes + gaps)
 
     def _batch(self, rows: Any) -> Any:

@@ -55,7 +55,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "misspelled in one of many": (
         [*EVAL, "--agents.x=MajorityVote", "--agents.x.kk=3"],
-        ["there is no option agents.x.kk: did you mean k?"],
+        ["there is no option --agents.x.kk: did you mean --agents.x.k"],
     ),
     "function as a reward": (
         [*FIT_GRPO, "--model.rewards+=json.dumps"],
@@ -81,22 +81,22 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "argument that nobody takes": (["doctor", "now"], ["unexpected argument now"]),
     "last part of an option": (
         [*EVAL, "--max_new_tokens=5"],
-        ["max_new_tokens: did you mean inference.sampling.max_new_tokens?"],
+        ["max_new_tokens: did you mean --inference.sampling.max_new_tokens?"],
     ),
-    "beginning of a name": (["grade", "x.jsonl", "--comp=x"], ["comp: did you mean completion?"]),
+    "beginning of a name": (["grade", "x.jsonl", "--comp=x"], ["comp: did you mean --completion?"]),
     "beginning of one of plan": (
         ["plan", f"--config={CONFIGS / 'sft/full.yaml'}", "--devi=cpu"],
-        ["there is no option devi: did you mean device?"],
+        ["there is no option --devi: did you mean --device?"],
     ),
     "hyphen": (
         ["grade", "x.jsonl", "--second-opinion"],
-        ["there is no option second-opinion: did you mean second_opinion?"],
+        ["there is no option --second-opinion: did you mean --second_opinion?"],
     ),
     "misspelled inside": (
         [*EVAL, "--inference.sampling.temprature=1"],
-        ["inference.sampling.temprature: did you mean temperature?"],
+        ["inference.sampling.temprature: did you mean --inference.sampling.temperature?"],
     ),
-    "one of many": ([*EVAL, "--agent=SingleShot"], ["option agent: did you mean agents?"]),
+    "one of many": ([*EVAL, "--agent=SingleShot"], ["option --agent: did you mean --agents?"]),
     "no name": (
         [*EVAL, "--agents=SingleShot"],
         ["agents: expected values by name, such as --agents.NAME SingleShot, got SingleShot"],
@@ -154,7 +154,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "misspelled option": ([*FIT_GRPO, "--model.agent.promt=x"], ["model.agent.promt", "prompt?"]),
     "option of training": (
         ["eval", "--trainer.max_epochs=1"],
-        ["there is no option trainer.max_epochs"],
+        ["there is no option --trainer.max_epochs"],
     ),
     "option that a later file overrides": (
         ["eval", "--out=X", "--limit=3", f"--config={CONFIGS / 'eval/gsm8k.yaml'}"],
