@@ -11,6 +11,8 @@ import numpy as np
 
 PROBLEMS = (30, 100, 300, 1319)
 ACCURACIES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
+HALF = (0.02, 0.1, 0.3, 0.5, 0.9)  # where 1 - p is much like p
+LARGE = 200_000  # problems of which a truth is the mean where no formula has it
 # a + b of the beta distribution of a problem's probability: nearly all or nothing, uniform at 0.5,
 # much alike; all alike
 SPREADS = (0.3, 2.0, 10.0, math.inf)
@@ -36,9 +38,10 @@ def probabilities(p: float, spread: float, size: tuple[int, int], draw: Any) -> 
 def measured(
     name: str,
     setting: str,
-    truth: float,
+    truth: float | np.ndarray,
     intervals: Iterator[tuple[float, float]],
 ) -> Coverage:
+    """The coverage of the intervals of many evaluations; `truth` is one for all, or of each."""
     ends = np.array(list(intervals))
     holds = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
     return Coverage(name, setting, float(holds.mean()), float((ends[:, 1] - ends[:, 0]).mean()))

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from slm_math.evaluation.compare import check_paired, spread_interval
+from slm_math.evaluation.compare import check_paired
 from slm_math.evaluation.outcomes import outcome
 from slm_math.metrics.columns import Samples
+from slm_math.metrics.differences import spread_interval
 from slm_math.metrics.intervals import t_inside, t_point
 from slm_math.records.record import Record
 
@@ -76,10 +77,10 @@ def compare_seeds(
         # what each unit (a problem; of drafts, the one that they solve) adds to the mean
         sums = np.bincount(numbers, weights=shares[1] - shares[0])
         rows.append(sums * len(units) / counts.sum())
-    return _compared(np.array(rows), len(first.problems), pairs)
+    return compared(np.array(rows), len(first.problems), pairs)
 
 
-def _compared(
+def compared(
     table: np.ndarray, problems: int, pairs: Sequence[tuple[tuple[str, Any], tuple[str, Any]]]
 ) -> SeedComparison:
     """`table` has the differences of seeds by units: (S, U)."""
