@@ -101,6 +101,12 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         [*EVAL, "--inference.engine=vlm"],
         ["inference.engine: vlm is none of auto, transformers, vllm: did you mean vllm?"],
     ),
+    "choice of another command": (
+        ["compare", "a", "b", "--over=cost"],
+        ["over: cost is none of seeds: that is `slm-math results --over cost`"],
+    ),
+    "choice of none": (["results", "a", "--over=time"], ["over: time is none of cost"]),
+    "name in statistics": (["power", "--n=100"], ["there is no option n: did you mean problems?"]),
     "no list": (
         [*EVAL, "--inference.sampling.stop=x"],
         ["inference.sampling.stop: expected a list, such as '[x]', got x"],
