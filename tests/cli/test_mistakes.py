@@ -101,11 +101,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         [*EVAL, "--inference.engine=vlm"],
         ["inference.engine: vlm is none of auto, transformers, vllm: did you mean vllm?"],
     ),
-    "choice of another command": (
-        ["compare", "a", "b", "--over=cost"],
-        ["over: cost is none of seeds: that is `slm-math results --over cost`"],
-    ),
-    "choice of none": (["results", "a", "--over=time"], ["over: time is none of cost"]),
+    "choice elsewhere": (["compare", "--over=cost"], ["that is `slm-math results --over cost`"]),
     "name in statistics": (["power", "--n=100"], ["there is no option n: did you mean problems?"]),
     "no list": (
         [*EVAL, "--inference.sampling.stop=x"],
