@@ -137,8 +137,8 @@ def seeds(draws: int) -> Iterator[Coverage]:
     """
     draw = np.random.default_rng(11)
     for number in (3, 5, 10):
-        for n in (30, 100, 300, 1319):
-            for center, of_seeds in ((0.0, 0.0), (0.0, 0.1), (0.0, 0.3), (-1.3, 0.1), (1.3, 0.3)):
+        for n in (30, 300, 1319):
+            for center, of_seeds in ((0.0, 0.0), (0.0, 0.3), (1.3, 0.1), (-1.9, 0.3)):
                 found = list(_of_seeds(number, n, center, of_seeds, size=draws, draw=draw))
                 p = cdf(np.array(center / 1.5)).item()
                 for place, key in enumerate(KEYS):
@@ -180,10 +180,10 @@ def equal_cost(draws: int) -> Iterator[Coverage]:
     the agent, between two points of the baseline.
     """
     draw = np.random.default_rng(12)
-    for p in (0.1, 0.3, 0.5, 0.7, 0.9):
-        for tokens in (2.0, 2.5, 4.0):  # of the agent; a sample of the baseline takes 1
+    for p in (0.1, 0.5, 0.9):
+        for tokens in (2.0, 4.0):  # of the agent; a sample of the baseline takes 1
             truth = _at(*_of_votes(p, tokens, LARGE, draw))
-            for n in PROBLEMS:
+            for n in PROBLEMS[:3]:
                 ends = (
                     (row.low, row.high)
                     for _ in range(draws)

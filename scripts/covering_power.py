@@ -55,7 +55,7 @@ def of_samples(draws: int) -> Iterator[tuple[str, float, float]]:
     """Several samples per problem, with the true variances, at the n that is named for 80 %."""
     draw = np.random.default_rng(20)
     for spread in (2.0, 10.0):
-        for difference in (0.05, 0.1):
+        for difference in (0.1,):
             for m in (4, 16):
                 # own probabilities p, and those of the other run: a little better on all problems
                 slope = difference / (0.25 * spread / (spread + 1))

@@ -25,7 +25,7 @@ from slm_math.metrics.intervals import pooled
 from slm_math.rollout.executors import Executors
 from slm_math.types import Problem, Sampling, Task
 
-RUN = 8_000  # problems that run through everything
+RUN = 4_000  # problems that run through everything
 VERIFIERS: dict[str, dict[str, Any]] = {
     "of much worth": {"accuracy": 0.5, "recognizes": (0.9, 0.9), "repaired": (0.8, 0.4)},
     "of little worth": {"accuracy": 0.6, "recognizes": (0.8, 0.5), "repaired": (0.4, 0.5)},

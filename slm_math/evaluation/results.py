@@ -127,8 +127,14 @@ def _results(
     if verdicts := verdicts_table(every):
         console.print(verdicts)
     roots = [root for root in map(run_of, folders.values()) if root is not None]
-    arms = [line for root in roots for line in arm_lines(root)]
-    lines = (*control_lines(paths), *gap_lines(paths), *arms, *calibration_lines(every), *told)
+    arms = [line for root in roots for line in arm_lines(root, cluster)]
+    lines = (
+        *control_lines(paths, cluster),
+        *gap_lines(paths, cluster),
+        *arms,
+        *calibration_lines(every),
+        *told,
+    )
     for line in lines:
         print_line(console, plain(line, 2000))
     for column in columns.values():

@@ -4,7 +4,7 @@ Each seed gives a paired difference over the same problems. Three questions have
 other problems with these seeds (Student's t over problems, of their means over seeds), other seeds
 with these problems (Student's t over seeds), and both: the variances of a table of seeds by
 problems add up, since every seed met every problem (Cornfield and Tukey, Annals of Mathematical
-Statistics 1956, 27:907; degrees of freedom by Satterthwaite, Biometrics 1946, 2:110).
+Statistics 1956, 27:907; that of problems has the two partial ones of `variance_of`; degrees of freedom by Satterthwaite, Biometrics 1946, 2:110).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from slm_math.evaluation.compare import check_paired
 from slm_math.evaluation.outcomes import outcome
 from slm_math.metrics.columns import Samples
-from slm_math.metrics.differences import spread_interval
+from slm_math.metrics.differences import spread_interval, variance_of
 from slm_math.metrics.intervals import t_inside, t_point
 from slm_math.records.record import Record
 
@@ -117,7 +117,7 @@ def _half_of_both(table: np.ndarray) -> float:
     rest = table - by_seed[:, None] - by_unit[None, :] + mean
     squares = (
         units * float(((by_seed - mean) ** 2).sum()) / (seeds - 1),
-        seeds * float(((by_unit - mean) ** 2).sum()) / (units - 1),
+        seeds * variance_of(float(mean), float(((by_unit - mean) ** 2).sum()), units),
         float((rest**2).sum()) / (seeds - 1) / (units - 1),
     )
     freedoms = (seeds - 1, units - 1, (seeds - 1) * (units - 1))

@@ -67,9 +67,14 @@ def interval_of(mean: float, squares: float, n: int) -> tuple[float, float]:
     each of which counts as `PARTIAL` of a unit. Without these, the interval is too narrow where few
     units changed at all, since the largest changes are then seldom among those that were seen.
     """
-    squares += PARTIAL * ((1 - mean) ** 2 + (1 + mean) ** 2)
-    half = t_point(n - 1) * math.sqrt(squares / (n - 1 + 2 * PARTIAL) / n)
+    half = t_point(n - 1) * math.sqrt(variance_of(mean, squares, n) / n)
     return max(mean - half, -1.0), min(mean + half, 1.0)
+
+
+def variance_of(mean: float, squares: float, n: int) -> float:
+    """The variance of n units and of the two partial ones (see `interval_of`)."""
+    squares += PARTIAL * ((1 - mean) ** 2 + (1 + mean) ** 2)
+    return squares / (n - 1 + 2 * PARTIAL)
 
 
 def _squares(clusters: Sequence[Sequence[float]], mean: float) -> float:
