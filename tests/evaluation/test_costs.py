@@ -8,6 +8,7 @@ from statistics import fmean
 
 import numpy as np
 import pytest
+from evaluation.test_compare import with_partial_units
 
 from slm_math.evaluation.costs import Curve, Spending, at_equal_cost, curves, votes_of
 from slm_math.evaluation.costs_table import cost_lines, cost_rows
