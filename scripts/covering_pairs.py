@@ -16,34 +16,37 @@ from covering import (
     PROBLEMS,
     SPREADS,
     Coverage,
+    counted,
+    differences,
     measured,
     probabilities,
+    two,
 )
 
 from slm_math.evaluation.costs import Curve, Spending, against
 from slm_math.evaluation.seeds import compared, levels
-from slm_math.metrics.differences import paired_interval, spread_interval
+from slm_math.metrics.differences import paired_interval
 
 GRID = np.linspace(-9, 9, 40_001)
 CDF = np.array([NormalDist().cdf(x) for x in GRID])
 
 
-def of_two_runs(
-    n: int, p: float, gain: float, alike: float, size: int, draw: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """The outcomes (draws, n) of two runs with accuracies p and p + gain: on a share `alike` of the
-    problems both have the same luck.
+def of_cells(
+    gained: float, lost: float, n: int, *, draws: int, draw: Any
+) -> Iterator[tuple[float, float]]:
+    """`paired_interval` of evaluations of n problems, of which these shares are gained and lost."""
+    cells = draw.multinomial(n, (gained, lost, 1 - gained - lost), draws)
+    for won, gone, _ in cells.tolist():
+        yield paired_interval(won, gone, n)
+
+
+def cells(p: float, other: float, alike: float) -> tuple[float, float]:
+    """The shares gained and lost between runs with accuracies p and `other`, which have the same
+    luck on a share `alike` of the problems.
     """
-    luck, other = draw.random((2, size, n))
-    other = np.where(draw.random((size, n)) < alike, luck, other)
-    return luck < p, other < p + gain
-
-
-def of_outcomes(before: np.ndarray, after: np.ndarray) -> Iterator[tuple[float, float]]:
-    """`paired_interval` of each evaluation (draws, n)."""
-    gained, lost = (after & ~before).sum(1), (before & ~after).sum(1)
-    for each in zip(gained.tolist(), lost.tolist(), strict=True):
-        yield paired_interval(*each, before.shape[1])
+    gained = alike * max(other - p, 0) + (1 - alike) * (1 - p) * other
+    lost = alike * max(p - other, 0) + (1 - alike) * p * (1 - other)
+    return gained, lost
 
 
 def paired(draws: int) -> Iterator[Coverage]:
@@ -53,9 +56,10 @@ def paired(draws: int) -> Iterator[Coverage]:
     for n in PROBLEMS:
         for p, gain in (*gains, (0.9, 0.08), (0.98, 0.0)):
             for alike in (0.0, 0.5, 0.9):
-                runs = of_two_runs(n, p, gain, alike=alike, size=draws, draw=draw)
+                both = cells(p, p + gain, alike)
                 name = f"n {n}, p {p} {gain:+}, alike {alike}"
-                yield measured("paired, one sample", name, gain, of_outcomes(*runs))
+                ends = of_cells(*both, n, draws=draws, draw=draw)
+                yield measured("paired, one sample", name, gain, ends)
 
 
 def paired_samples(draws: int) -> Iterator[Coverage]:
@@ -64,20 +68,15 @@ def paired_samples(draws: int) -> Iterator[Coverage]:
     """
     draw = np.random.default_rng(5)
     for m in (4, 16):
-        for n in PROBLEMS:
-            for p in HALF:
-                for spread in SPREADS[:3]:
-                    for kind in ("drift", "turnover"):
-                        own = probabilities(p, spread, (draws, n), draw)
-                        if kind == "drift":
-                            better = own + 0.1 * own * (1 - own)
-                            truth = 0.1 * p * (1 - p) * spread / (spread + 1)
-                        else:
-                            other = probabilities(p, spread, (draws, n), draw)
-                            better = np.where(draw.random((draws, n)) < 1 / 3, other, own)
-                            truth = 0.0
-                        differences = (draw.binomial(m, better) - draw.binomial(m, own)) / m
-                        ends = (spread_interval(row.tolist()) for row in differences)
+        for p in HALF:
+            for spread in SPREADS[:3]:
+                for kind in ("drift", "turnover"):
+                    own, better = two(p, spread, kind, draw)
+                    changes, chances = differences(own, better, m)
+                    truth = float(changes @ chances)
+                    for n in PROBLEMS:
+                        sizes = np.ones(len(changes))
+                        ends = counted(changes, sizes, chances, n, draws=draws, draw=draw)
                         name = f"n {n}, p {p}, {m} samples, spread {spread}, {kind}"
                         yield measured(f"paired, {m} samples", name, truth, ends)
 
@@ -98,19 +97,15 @@ def control_arms(draws: int) -> Iterator[Coverage]:
             (0.9, 0.05, -0.02),
         ):
             for alike in (0.5, 0.9):
-                luck = draw.random((draws, n))
-                outcomes = [luck < start]
-                for change in (gain, control):
-                    other = np.where(draw.random((draws, n)) < alike, luck, draw.random((draws, n)))
-                    outcomes.append(other < start + change)
-                before, run, arm = outcomes
-                for what, truth, pair in (
-                    ("gain", gain, (before, run)),
-                    ("control", control, (before, arm)),
-                    ("gain minus control", gain - control, (arm, run)),
+                run, arm = start + gain, start + control
+                for what, truth, both in (
+                    ("gain", gain, cells(start, run, alike)),
+                    ("control", control, cells(start, arm, alike)),
+                    ("gain minus control", gain - control, cells(arm, run, alike**2)),
                 ):
                     name = f"n {n}, p {start}, alike {alike}: {what} {100 * truth:+.0f} points"
-                    yield measured("gain minus control", name, truth, of_outcomes(*pair))
+                    ends = of_cells(*both, n, draws=draws, draw=draw)
+                    yield measured("gain minus control", name, truth, ends)
 
 
 def twins(draws: int) -> Iterator[Coverage]:
@@ -121,13 +116,12 @@ def twins(draws: int) -> Iterator[Coverage]:
     for n in PROBLEMS:
         for p in ACCURACIES:
             for known in (0.0, 0.2):
-                own = probabilities(p, 2.0, (draws, n), draw)
-                by_heart = draw.random((draws, n)) < known
-                problems = by_heart | (draw.random((draws, n)) < own)
-                of_twins = draw.random((draws, n)) < own
+                mixed = p * (1 - p) * 2 / 3  # one right and one wrong of two draws, in this order
+                # right on the problem and wrong on the twin, and the reverse
+                gained, lost = known * (1 - p) + (1 - known) * mixed, (1 - known) * mixed
                 name = f"n {n}, p {p}, {100 * known:.0f} % by heart"
-                truth = known * (1 - p)
-                yield measured("memorization gap", name, truth, of_outcomes(of_twins, problems))
+                ends = of_cells(gained, lost, n, draws=draws, draw=draw)
+                yield measured("memorization gap", name, known * (1 - p), ends)
 
 
 def seeds(draws: int) -> Iterator[Coverage]:
@@ -136,16 +130,15 @@ def seeds(draws: int) -> Iterator[Coverage]:
     them normal, so that each mean over seeds or over problems is the normal distribution's.
     """
     draw = np.random.default_rng(11)
-    for number in (3, 5, 10):
-        for n in (30, 300, 1319):
-            for center, of_seeds in ((0.0, 0.0), (0.0, 0.3), (1.3, 0.1), (-1.9, 0.3)):
-                found = list(_of_seeds(number, n, center, of_seeds, size=draws, draw=draw))
-                p = cdf(np.array(center / 1.5)).item()
-                for place, key in enumerate(KEYS):
-                    ends = (one[1][place] for one in found)
-                    setting = f"n {n}, p {p:.2f}, {number} seeds, deviation {of_seeds}"
-                    truths = np.array([one[0][place] for one in found])
-                    yield measured(f"over seeds: {key}", setting, truths, ends)
+    for number, n in ((3, 30), (3, 300), (3, 1319), (5, 30), (5, 300), (10, 100)):
+        for center, of_seeds in ((0.0, 0.0), (0.0, 0.3), (1.3, 0.1), (-1.9, 0.3)):
+            found = list(_of_seeds(number, n, center, of_seeds, size=draws, draw=draw))
+            p = cdf(np.array(center / np.hypot(1, 0.5))).item()
+            for place, key in enumerate(KEYS):
+                ends = (one[1][place] for one in found)
+                setting = f"n {n}, p {p:.2f}, {number} seeds, deviation {of_seeds}"
+                truths = np.array([one[0][place] for one in found])
+                yield measured(f"over seeds: {key}", setting, truths, ends)
 
 
 KEYS = ("other seeds, other problems", "other seeds", "other problems")

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from covering import LARGE, PROBLEMS, Coverage, measured, probabilities
+from covering import LARGE, PROBLEMS, Coverage, counted, measured, probabilities
+from covering_pairs import of_cells
 
 from slm_math.ablation.arms import Reruns
 from slm_math.ablation.rerun import NamedTurn
@@ -20,7 +21,6 @@ from slm_math.agents import SolverVerifier
 from slm_math.engines.planted import PlantedPair
 from slm_math.evaluation.evaluate import Output, Plan, evaluate
 from slm_math.evaluation.runs import read_finished
-from slm_math.metrics.differences import clustered_interval, paired_interval, spread_interval
 from slm_math.metrics.intervals import pooled
 from slm_math.rollout.executors import Executors
 from slm_math.types import Problem, Sampling, Task
@@ -71,19 +71,6 @@ def outcomes(
     return recorded, draft, rejected
 
 
-def truths(planted: dict[str, Any], turn: str) -> tuple[float, float]:
-    """The worth of the turn in all workflows, and in those that have it; exact, since the
-    probabilities of a problem are independent of each other.
-    """
-    p, (right, wrong), (told, untold) = (
-        planted[name] for name in ("accuracy", "recognizes", "repaired")
-    )
-    rejected = p * (1 - right) + (1 - p) * wrong
-    if turn == "verifier":
-        return (worth := p * right + rejected * told - untold), worth
-    return rejected * told - p * (1 - right), told - p * (1 - right) / rejected
-
-
 def worths(draws: int) -> Iterator[Coverage]:
     """The worth of a turn in all workflows and in those that have it, and how many end otherwise
     without it.
@@ -93,38 +80,46 @@ def worths(draws: int) -> Iterator[Coverage]:
         _check(name, planted)
         for turn in TURNS:
             for samples, spread in SHAPES:
-                large = outcomes(planted, turn, (LARGE, samples), spread, draw)
-                changed = float((large[0] != large[1])[large[2]].mean())
-                every, having = truths(planted, turn)
-                p = float(large[0].mean())
+                size = (LARGE, samples)
+                recorded, without, there = outcomes(planted, turn, size, spread, draw)
+                changes = recorded.astype(int) - without
+                # what a problem may show, and its chance: gain, workflows with the turn, changed
+                kinds, times = np.unique(
+                    np.stack([changes.sum(1), there.sum(1), abs(changes).sum(1)], 1),
+                    axis=0,
+                    return_counts=True,
+                )
+                gains, reached, changed = kinds.T.astype(float)
+                chances = times / LARGE
+                p = float(recorded.mean())
                 for n in PROBLEMS:
-                    found = [
-                        _intervals(*outcomes(planted, turn, (n, samples), spread, draw))
-                        for _ in range(draws)
-                    ]
                     setting = f"n {n}, p {p:.2f}, {samples} samples, {turn} {name}"
-                    for place, (what, truth) in enumerate(
-                        (("worth", every), ("worth where it is", having), ("changed", changed))
-                    ):
-                        ends = (one[place] for one in found)
-                        yield measured(f"turn: {what}", setting, truth, ends)
+                    one = np.ones(len(gains))
+                    every = counted(gains / samples, one, chances, n, draws=draws, draw=draw)
+                    if samples == 1:
+                        shares = (float(chances[gains > 0].sum()), float(chances[gains < 0].sum()))
+                        every = of_cells(*shares, n, draws=draws, draw=draw)
+                    truth = float(changes.mean())
+                    yield measured("turn: worth", setting, truth, every)
+                    some = counted(gains, reached, chances, n, draws=draws, draw=draw)
+                    truth = float(changes.sum() / there.sum())
+                    yield measured("turn: worth where it is", setting, truth, some)
+                    if n > 300:
+                        continue  # its interval is one of lists, which take long
+                    others = _changed(changed, reached, chances, n, draws=draws, draw=draw)
+                    truth = float(abs(changes).sum() / there.sum())
+                    yield measured("turn: end otherwise", setting, truth, others)
 
 
-def _intervals(
-    recorded: np.ndarray, without: np.ndarray, there: np.ndarray
-) -> list[tuple[float, float]]:
-    """Those that `ablate` prints of one evaluation (n, samples)."""
-    n, samples = recorded.shape
-    changes = recorded.astype(int) - without
-    if samples == 1:
-        every = paired_interval(int((changes > 0).sum()), int((changes < 0).sum()), n)
-    else:
-        every = spread_interval(changes.mean(1).tolist())
-    some = [row[has].tolist() for row, has in zip(changes, there, strict=True) if has.any()]
-    if not some:
-        return [every, (-1.0, 1.0), (0.0, 1.0)]
-    having = clustered_interval(some)
-    return [every, having, pooled([sum(map(abs, one)) for one in some], list(map(len, some)))]
+def _changed(
+    changed: np.ndarray, reached: np.ndarray, chances: np.ndarray, n: int, *, draws: int, draw: Any
+) -> Iterator[tuple[float, float]]:
+    kinds = np.arange(len(chances))
+    for counts in draw.multinomial(n, chances, draws):
+        own = np.repeat(kinds, counts)
+        own = own[reached[own] > 0]
+        if len(own):
+            yield pooled(changed[own].tolist(), reached[own].tolist())
 
 
 def _check(name: str, planted: dict[str, Any]) -> None:

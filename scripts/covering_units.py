@@ -6,9 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from covering import ACCURACIES, HALF, SPREADS, Coverage, measured, probabilities
+from covering import (
+    ACCURACIES,
+    HALF,
+    SPREADS,
+    Coverage,
+    counted,
+    differences,
+    measured,
+    probabilities,
+    two,
+)
 
-from slm_math.metrics.differences import clustered_interval
 from slm_math.metrics.intervals import pooled
 
 TEMPLATES = ((20, 5), (20, 50), (100, 5), (100, 50), (100, 0))  # and instances; 0: 1 to 8
@@ -41,27 +50,14 @@ def templates_of_two(draws: int) -> Iterator[Coverage]:
         for p in HALF:
             for spread in SPREADS[:3]:
                 for kind in ("drift", "turnover"):
-                    sizes = instances(size, n, draws, draw)
-                    own = probabilities(p, spread, (draws, n), draw)
-                    if kind == "drift":
-                        better = own + draw.random((draws, n)) * own * (1 - own)
-                        truth = 0.5 * p * (1 - p) * spread / (spread + 1)
-                    else:
-                        other = probabilities(p, spread, (draws, n), draw)
-                        better = np.where(draw.random((draws, n)) < 1 / 3, other, own)
-                        truth = 0.0
-                    ends = (
-                        clustered_interval(differences(*each, draw))
-                        for each in zip(own, better, sizes)
-                    )
+                    own, better = two(p, spread, kind, draw)
+                    kinds = [
+                        (changes * each, np.full(len(changes), each), chances)
+                        for each in ((size,) if size else range(1, 9))
+                        for changes, chances in [differences(own, better, each)]
+                    ]
+                    sums, sizes, chances = (np.concatenate(some) for some in zip(*kinds))
+                    truth = float((better - own).mean())
+                    ends = counted(sums, sizes, chances, n, draws=draws, draw=draw)
                     name = f"n {n}, p {p}, {size or '1 to 8'} instances, spread {spread}, {kind}"
                     yield measured("templates, two runs", name, truth, ends)
-
-
-def differences(own: np.ndarray, better: np.ndarray, sizes: np.ndarray, draw: Any) -> list[Any]:
-    """Those of the instances of each template, with luck of their own in each run."""
-    total = int(sizes.sum())
-    before = draw.random(total) < np.repeat(own, sizes)
-    after = draw.random(total) < np.repeat(better, sizes)
-    changes = after.astype(float) - before
-    return [some.tolist() for some in np.split(changes, np.cumsum(sizes)[:-1])]
