@@ -182,6 +182,24 @@ def _short(value: Any, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 4]} ..."
 
 
+def columns_of(folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
+    """The evaluations in the folders and files that a user named, by what holds them and by what
+    they are called there; both together are the names of `names_of`. A single holder is called as
+    the user wrote it.
+    """
+    columns: dict[Path, dict[str, Path]] = {}
+    written: dict[Path, str] = {}
+    for folder, path in folders.items():
+        for agent, found in _agent_folders(folder, path).items():
+            own = Path(folder) if agent and Path(folder).is_dir() else Path(folder).parent
+            holder = own.resolve()
+            name = (Path(folder).resolve() / agent).relative_to(holder).as_posix()
+            columns.setdefault(holder, {})[name] = found
+            written.setdefault(holder, holder.name if own == Path() else str(own))
+    names = names_of(list(columns)) if len(columns) > 1 else list(written.values())
+    return dict(zip(names, columns.values(), strict=True))
+
+
 def named_folders(folder: str, path: Path | None = None) -> dict[str, Path]:
     """The evaluations in a folder that a user named, by agent; an agent's own folder holds just
     that one. `path` is where the folder is, if not at its name.

@@ -1,10 +1,11 @@
 """Whether a method is better than another, not only one set of weights: pairs of runs by seed.
 
 Each seed gives a paired difference over the same problems. Three questions have three intervals:
-other problems with these seeds (Student's t over problems, of their means over seeds), other seeds
-with these problems (Student's t over seeds), and both: the variances of a table of seeds by
-problems add up, since every seed met every problem (Cornfield and Tukey, Annals of Mathematical
-Statistics 1956, 27:907; that of problems has the two partial ones of `variance_of`; degrees of freedom by Satterthwaite, Biometrics 1946, 2:110).
+other problems with these seeds (over problems, of their means over seeds), other seeds with these
+problems (Student's t over seeds), and both: the variances of a table of seeds by problems add up,
+since every seed met every problem (Cornfield and Tukey, Annals of Mathematical Statistics 1956,
+27:907; degrees of freedom by Satterthwaite, Biometrics 1946, 2:110). The variance of problems has
+the two partial ones of `variance_of`.
 """
 
 from __future__ import annotations

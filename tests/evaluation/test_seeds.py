@@ -12,7 +12,7 @@ from evaluation.test_compare import several, with_partial_units
 from evaluation.test_compare_runs import rows, write
 
 from slm_math.evaluation.compare_table import compare_runs
-from slm_math.evaluation.seeds import SeedComparison, compared, compare_seeds, pairs_of
+from slm_math.evaluation.seeds import SeedComparison, compare_seeds, compared, pairs_of
 
 TABLE = np.array([[0.0, 1, 0, 1, 1, 0], [1, 1, 0, 0, 1, 0], [0, 1, -1, 1, 1, 0.5]])
 
