@@ -172,9 +172,10 @@ class AgentEval(L.Callback):
             if stage == "fit" and own is not None and not self.allow_overlap:
                 starting(f"comparing {source.name}/{split} with the training problems")
                 with without_collection():
+                    asked = [task.problem for task in (*self.tasks[name], *twins)]
                     refuse_overlap(
-                        training_problems(trainer.datamodule),
-                        [*self.tasks[name], *twins],
+                        training_problems(trainer.datamodule, asked),
+                        asked,
                         f"the {split} split of {source.name}",
                     )
         self._start_sandbox(trainer)

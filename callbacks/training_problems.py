@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from slm_math.data.base import Source, read_tasks
+from slm_math.data.overlap import Screen
 from slm_math.data.problem_data import ProblemData
-from slm_math.types import Problem, Task
+from slm_math.types import Problem
 
 
-def training_problems(data: Any) -> list[Task]:
+def training_problems(data: Any, test: Sequence[Problem]) -> list[Problem]:
     """The training problems of a data module; for dialogues that are not worked problems, every
-    message as a problem, equal ones once.
+    message that may be a test problem as a problem, too, equal ones once.
     """
     if isinstance(data, ProblemData):
-        return data.tasks
+        return [task.problem for task in data.tasks]
     source = data.source
     try:
-        tasks = read_tasks(data.training_source, "train", graded=False)
+        problems = [t.problem for t in read_tasks(data.training_source, "train", graded=False)]
     except ValueError:  # a source that has only dialogues
-        tasks = []
+        problems = []
     if type(source).dialogues is Source.dialogues:
-        return tasks
+        return problems
     first: dict[str, int] = {}  # text -> its first message
     for number, text in enumerate(m.text for chat in data.training_dialogues() for m in chat):
         first.setdefault(text, number)
-    return [
-        *tasks,
-        *(
-            Task(Problem(f"{source.name}/message/{number}", text), "")
-            for text, number in first.items()
-        ),
+    screen = Screen(test)
+    return problems + [
+        Problem(f"{source.name}/message/{number}", text)
+        for text, number in first.items()
+        if screen.passes(text)
     ]

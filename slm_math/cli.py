@@ -102,9 +102,9 @@ def _run(arguments: list[str]) -> None:
             return
         print(f"example: {example(arguments[0])}", end="\n\n", flush=True)
     from slm_math.messages import short
-    from slm_math.parsing import with_nulls
+    from slm_math.parsing import one_model, with_nulls
 
-    arguments = [arguments[0], *with_nulls(arguments[1:])]
+    arguments = [arguments[0], *one_model(with_nulls(arguments[1:]))]
     sys.path.append(os.getcwd())  # configs may name classes of the user's project
     try:
         if arguments[0] == "plan" and not {"-h", "--help"} & {*arguments}:

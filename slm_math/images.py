@@ -18,6 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from slm_math.types import Chat, Image
+
 LARGEST = 50_000_000  # pixels; decoded, they are 150 MB
 MOST_BYTES = 128 << 20  # of a file
 SMALLEST_SIDE = 4  # pixels: image processors take an image of 1 or 3 rows for its color channels
@@ -31,6 +33,11 @@ _LFS = b"version https://git-lfs"
 
 class ImageError(ValueError):
     """An image cannot be read, or a model cannot see it as it is."""
+
+
+def chat_images(chat: Chat) -> tuple[Image, ...]:
+    """The images of a chat, in order."""
+    return tuple([part for message in chat for part in message.content if isinstance(part, Image)])
 
 
 def check_image(source: str) -> tuple[int, int]:

@@ -125,6 +125,8 @@ def _plain(reason: str, where: str, path: str | None, value: str, arguments: Seq
         return _no_class(match[1], base, where)
     if match := re.match(r"Import path (\S* ?)does not correspond to a subclass of", reason):
         name = match[1].strip()
+        if where.endswith("rewards") and (instead := _instead_of_function(name or value)):
+            return instead
         kind = "" if name else ", whose class a config names, not a function or a module"
         return f"{name or value} is not {_article(base)}{kind}{_known(base)}"
     if path and re.match(r"module \S+ has no attribute|No module named", reason):
@@ -164,7 +166,7 @@ def _plain(reason: str, where: str, path: str | None, value: str, arguments: Seq
 
 def _expected(kind: str, value: str, where: str) -> str:
     """What an option takes, if it is no class of ours."""
-    if kind in ("tuple", "list"):
+    if kind in ("tuple", "list", "collections.abc.Sequence"):
         return f"expected a list, such as '[{value.strip('[]()')}]', got {value}"
     if kind == "dict":
         many = where.rpartition(".")[2] in _MANY
@@ -251,6 +253,20 @@ def _known(base: type | None) -> str:
     if any(name.islower() for name in names):
         known += "; benchmarks by their names, such as aime25"
     return f" (known: {known}; for a class of your own, its dotted path)"
+
+
+def _instead_of_function(path: str) -> str:
+    """What to write instead of a reward that is a function of a module that was imported."""
+    module, _, name = path.rpartition(".")
+    if not isinstance(getattr(sys.modules.get(module), name, None), FunctionType):
+        return ""
+    cls = name.title().replace("_", "")
+    return (
+        f"{path} is a function, and a reward is a class with one method. Write in {module}.py "
+        f"`class {cls}(Reward):` with `def __call__(self, graded): return float(graded.correct)` "
+        "below `from slm_math.rewards import Reward`, and name "
+        f"{module}.{cls}; graded.trace has the replies, graded.task the answer (docs/rewards.md)"
+    )
 
 
 def _is_data(name: str) -> bool:

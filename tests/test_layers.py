@@ -9,10 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"ranges", "shortening", "stopping", "visible", "images", "collection", "extras"},
+    {"ranges", "shortening", "stopping", "visible", "collection", "extras"},
     {"starting", "listening", "spelling", "patterns", "lazy"},
     {"sampling"},
-    {"types"},
+    {"types", "images"},
     {"sandbox"},
     {"answers", "prompts"},
     {"agents"},

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from slm_math.answers.verdicts import DECISIONS
 from slm_math.data.arithmetic_families import (
@@ -28,6 +29,7 @@ from slm_math.data.arithmetic_families import (
     posed_of,
 )
 from slm_math.data.arithmetic_steps import (
+    OPERATIONS,
     attempt,
     evaluate,
     expression_of,
@@ -211,15 +213,20 @@ def equations(draw: Draw) -> Chat:
     for _ in range(8):
         kind, a, b = draw.random(), choice(TINY), choice(TINY)
         if kind < 0.25:
-            term = f"{a}*{b}"
+            sign = "*"
         elif kind < 0.4:
-            term = f"{a * b}/{b}"
+            a, sign = a * b, "/"
         else:
             a, b = choice(choice(_FIRST)), choice(choice(_SECOND))
-            term = f"{a}+{b}" if kind < 0.7 or a <= b else f"{a}-{b}"
-        result = str(evaluate(term))
-        parts += [Text(f"{term}=" if not parts else f"\n{term}=", learn=False), Text(result)]
+            sign = "+" if kind < 0.7 or a <= b else "-"
+        parts += _equation("\n" if parts else "", a, sign, b)
     return user("") + assistant(*parts)
+
+
+@cache  # a few thousand
+def _equation(before: str, a: int, sign: str, b: int) -> tuple[Text, Text]:
+    """An equation and its result, which alone is learned."""
+    return Text(f"{before}{a}{sign}{b}=", learn=False), Text(str(OPERATIONS[sign](a, b)))
 
 
 def copying(draw: Draw) -> Chat:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import islice, product
 
-from slm_math.data.arithmetic_steps import worked
+from slm_math.data.arithmetic_steps import OPERATIONS
 from slm_math.data.base import Split
 from slm_math.data.draws import Draw
 
@@ -57,7 +57,7 @@ LOSSES = ("loses {}", "sells {}", "gives {} to a friend", "drops {}", "uses up {
 
 @dataclass(frozen=True)
 class Family:
-    """An expression over a, b, c, and the stories that ask for its value.
+    """An expression over a, b and c, in this order, and the stories that ask for its value.
 
     In a story, `[+c]` stands for a phrase of gaining c things, and `[-c]` for one of losing them.
     """
@@ -240,8 +240,9 @@ def is_posed(family: Family, numbers: tuple[int, ...], split: Split) -> bool:
 @lru_cache(1 << 14)  # a data set draws the same numbers for many stories
 def _split_of_posed(expression: str, numbers: tuple[int, ...]) -> Split | None:
     """The split of a problem; None if a result is not positive."""
-    lines = worked(_in_numbers(expression, numbers))
-    if min(int(line.rpartition("=")[2]) for line in lines) <= 0:
+    a, b, c = numbers
+    first = OPERATIONS[expression[1]](a, b)
+    if first <= 0 or OPERATIONS[expression[3]](first, c) <= 0:
         return None
     return _split_of(expression, numbers)
 

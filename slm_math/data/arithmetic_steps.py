@@ -9,7 +9,7 @@ from functools import lru_cache
 
 _EXPRESSIONS = 1 << 14  # remembered: a problem asks for its own several times, drills repeat theirs
 
-_OPERATIONS = {
+OPERATIONS = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
@@ -34,7 +34,7 @@ def worked(expression: str) -> tuple[str, ...]:
         left, right, sign = int(total), int(step[1:]), step[0]
         if sign == "/" and left % right:
             raise ValueError(f"{left}/{right} does not come out even")
-        total = str(_OPERATIONS[sign](left, right))
+        total = str(OPERATIONS[sign](left, right))
         lines.append(f"{left}{step}={total}")
     return tuple(lines)
 

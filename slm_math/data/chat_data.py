@@ -13,6 +13,7 @@ from slm_math.data.batches import Batches, Draw, SourceData, empty_batches
 from slm_math.data.rows import Row
 from slm_math.data.tags import pass_rates
 from slm_math.data.written import Rows, Written
+from slm_math.images import chat_images
 from slm_math.ranges import check_number, check_whole
 from slm_math.starting import starting
 from slm_math.types import Chat, Image
@@ -107,9 +108,7 @@ class ChatData(SourceData):
         refused: list[str] = []
         shown = False  # whether there is an image
         for name, rate, dialogue in self._dialogues(split):
-            images = tuple(
-                [part for each in dialogue for part in each.content if isinstance(part, Image)]
-            )
+            images = chat_images(dialogue)
             shown = shown or bool(images)
             if images and chat.sight is None:
                 raise ValueError(

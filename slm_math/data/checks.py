@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from slm_math.answers.tolerance import allowance
 from slm_math.data.golds import is_number, number_text, read_gold
-from slm_math.images import ImageError, check_image
+from slm_math.images import ImageError, chat_images, check_image
 from slm_math.types import AnswerType, Chat, Draft, Image, Message, Problem, Task
 
 
@@ -47,17 +47,15 @@ def check_dialogues(dialogues: Any, owner: str) -> list[Chat]:
     """The dialogues, each a tuple of messages. Raises ValueError that begins with `owner`."""
     checked: list[Chat] = []
     for number, dialogue in enumerate(_listed(dialogues, owner, "Chat")):
-        if not isinstance(dialogue, tuple | list) or not all(
-            isinstance(message, Message) for message in dialogue
-        ):
+        if not isinstance(dialogue, (tuple, list)) or [
+            message for message in dialogue if not isinstance(message, Message)
+        ]:
             raise ValueError(
                 f"{owner}: dialogue {number} is {_shown(dialogue)}; a dialogue is a tuple of "
                 "messages, for example user('...') + assistant('...') of slm_math.types"
             )
         try:
-            check_images(
-                [part for each in dialogue for part in each.content if isinstance(part, Image)]
-            )
+            check_images(chat_images(dialogue))
         except ImageError as error:
             raise ValueError(f"{owner}: dialogue {number}: {error}") from None
         checked.append(tuple(dialogue))

@@ -16,12 +16,13 @@ from typing import Literal
 
 from slm_math.data.identity import image_hashes
 from slm_math.data.normalized import COUNTS, normalized
-from slm_math.types import Problem, Task
+from slm_math.types import Problem
 
 GRAM = 13  # words
 PHRASE = 10  # problems
 NEAR = 0.9  # of the test problem's 13-grams, in one training problem
 SHOWN = 3  # matches that an error names
+TOLD = 3  # words by which a text is told from a test problem with the same numbers
 
 Kind = Literal["exact", "normalized", "13-gram"]
 KINDS: tuple[Kind, ...] = ("exact", "normalized", "13-gram")
@@ -119,21 +120,21 @@ def near_exact(train: Sequence[Problem], test: Sequence[Problem]) -> dict[int, i
     numbers, or another question about the same story, is another problem, while text before or
     after makes no difference.
     """
-    places = _perhaps_same(train, test)
+    screen = Screen(test)
+    places = [place for place, problem in enumerate(train) if screen.passes(_whole(problem))]
     found = overlap([train[place] for place in places], test).near_exact
     return {finding.test: places[finding.train] for finding in found}
 
 
-def refuse_overlap(train: Sequence[Task], test: Sequence[Task], where: str) -> None:
+def refuse_overlap(train: Sequence[Problem], test: Sequence[Problem], where: str) -> None:
     """Raises ValueError if near-exact matches of test problems are among the training problems;
     `where` names the test problems in the error.
     """
-    matches = near_exact([task.problem for task in train], [task.problem for task in test])
+    matches = near_exact(train, test)
     if not matches:
         return
     pairs = [
-        f"{_id(test[own].problem)} = {_id(train[other].problem)}"
-        for own, other in islice(matches.items(), SHOWN)
+        f"{_id(test[own])} = {_id(train[other])}" for own, other in islice(matches.items(), SHOWN)
     ]
     examples = ", ".join(pairs) + (", ..." if len(matches) > SHOWN else "")
     raise ValueError(
@@ -142,39 +143,56 @@ def refuse_overlap(train: Sequence[Task], test: Sequence[Task], where: str) -> N
     )
 
 
-def _perhaps_same(train: Sequence[Problem], test: Sequence[Problem]) -> list[int]:
-    """The indices of training problems that have all numbers of a test problem; the others are no
-    test problem, and need not be normalized to say so.
+class Screen:
+    """Tells texts that are certainly none of the test problems (see `near_exact`), without
+    normalizing them: a text that is one has all its numbers and the words of its end.
     """
-    wanted = {frozenset(_digits(" ".join(_read(problem).words))) - {"0"} for problem in test}
-    often = Counter(number for numbers in wanted for number in numbers)
-    by_rarest: dict[str, list[frozenset[str]]] = defaultdict(list)
-    for numbers in wanted:
-        if not numbers:
-            return list(range(len(train)))
-        by_rarest[min(numbers, key=lambda number: (often[number], number))].append(numbers)
 
-    def may_have_one(problem: Problem) -> bool:
-        text = "\n".join((problem.text, *problem.choices))
-        if _may_be_rewritten(text):
+    def __init__(self, test: Sequence[Problem]) -> None:
+        read = [_read(problem) for problem in test]
+        signs = {
+            (frozenset(_digits(" ".join(each.words))) - {"0"}, frozenset(_plain_words(each)))
+            for each in read
+        }
+        often = Counter(one for numbers, words in signs for one in (*numbers, *words))
+        self._all = not all(numbers for numbers, _ in signs)
+        self._lettered = all(words for _, words in signs)
+        self._by_rarest: dict[str, list[tuple[frozenset[str], tuple[str, ...]]]] = defaultdict(list)
+        for numbers, words in signs if not self._all else ():
+            rarest = min(numbers, key=lambda number: (often[number], number))
+            rare = sorted(words, key=lambda word: (often[word], word))[:TOLD]
+            self._by_rarest[rarest].append((numbers, tuple(rare)))
+
+    def passes(self, text: str) -> bool:
+        """Whether a problem's text, its choices below it, may be a test problem."""
+        if self._all or _may_be_rewritten(text):
             return True
-        numbers = set(_digits(text))
+        if self._lettered and _LETTER.search(text) is None:  # equations
+            return False
+        numbers, lower = set(_digits(text)), ""
         for number in numbers:
-            for own in by_rarest.get(number, ()):
+            for own, words in self._by_rarest.get(number, ()):
                 if own <= numbers:
-                    return True
+                    lower = lower or text.lower()
+                    if all(word in lower for word in words):
+                        return True
         return False
 
-    return [place for place, problem in enumerate(train) if may_have_one(problem)]
+
+def _plain_words(text: _Text) -> Iterator[str]:
+    """The words of a text's last gram that its own ASCII spelling has, too."""
+    return (word for word in text.words[-GRAM:] if word.isascii() and word.isalpha())
 
 
 def _may_be_rewritten(text: str) -> bool:
-    """Whether normalization may join or split digits, remove them or write some; it may begin .5
-    with a 0.
+    """Whether normalization may join or split digits or letters, remove them or write some; it may
+    begin .5 with a 0.
     """
     return (
         not text.isascii()
         or "\\" in text
+        or "'" in text
+        or "$" in text
         or ("," in text and _JOINED.search(text) is not None)
         or "frac" in text.lower()
     )
@@ -191,7 +209,7 @@ class _Text:
 
 
 def _read(problem: Problem) -> _Text:
-    text = "\n".join((problem.text, *problem.choices))
+    text = _whole(problem)
     words = tuple(normalized(text).split())
     return _Text(
         text.strip(),
@@ -199,6 +217,10 @@ def _read(problem: Problem) -> _Text:
         frozenset(_grams(words)),
         image_hashes(problem),
     )
+
+
+def _whole(problem: Problem) -> str:
+    return "\n".join((problem.text, *problem.choices))
 
 
 def _has_words_everywhere(text: _Text) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from slm_math import images
 from slm_math.engines.base import EngineError
-from slm_math.policy.chat import chat_images
+from slm_math.images import chat_images
 from slm_math.types import Chat
 
 T = TypeVar("T")

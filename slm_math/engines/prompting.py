@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from slm_math.engines.base import ContextFull, EngineError, Request
-from slm_math.images import ImageError
-from slm_math.policy.chat import ChatFormat, chat_images
+from slm_math.images import ImageError, chat_images
+from slm_math.policy.chat import ChatFormat
 from slm_math.policy.sight import Extent
 from slm_math.types import Image
 

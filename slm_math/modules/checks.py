@@ -12,11 +12,11 @@ from slm_math.agents import Agent
 from slm_math.agents.base import MOST_EVENTS
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
-from slm_math.images import ImageError
+from slm_math.images import ImageError, chat_images
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.objective import Objective
 from slm_math.modules.roles import check_frozen_engines, check_served
-from slm_math.policy.chat import ChatFormat, chat_images
+from slm_math.policy.chat import ChatFormat
 from slm_math.ranges import check_number, check_whole
 from slm_math.records.record import recorded_images
 from slm_math.records.seeing import hidden

@@ -12,11 +12,11 @@ from typing import Any
 from slm_math.agents import Agent
 from slm_math.data.rows import Row
 from slm_math.engines.prompting import extent_of
+from slm_math.images import chat_images
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.checks import first_requests
 from slm_math.modules.rollouts import RolloutModule
 from slm_math.policy.batches import Reading, micro_batches
-from slm_math.policy.chat import chat_images
 from slm_math.types import Sampling, Task
 
 SAMPLED = 512  # rows or problems whose lengths are looked at

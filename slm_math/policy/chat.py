@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slm_math.answers.thoughts import closed_at_end, opening_of
-from slm_math.images import image_hash
+from slm_math.images import chat_images, image_hash
 from slm_math.policy.dialogue import Frame, Span, Turn, Written, continuation, rows, thought_through
 from slm_math.policy.dialogue_shapes import DialogueShapes
 from slm_math.policy.rendering import Renderer
@@ -333,11 +333,6 @@ def _is_learned(part: Part) -> bool:
 
 def _own_text(parts: Sequence[Part]) -> tuple[Part, ...]:
     return tuple(Text(part.text) if isinstance(part, Text) else part for part in parts)
-
-
-def chat_images(chat: Chat) -> tuple[Image, ...]:
-    """The images of a chat, in order."""
-    return tuple(part for message in chat for part in message.content if isinstance(part, Image))
 
 
 def digest(text: str, images: Sequence[Image] = ()) -> str:

@@ -93,8 +93,14 @@ def render(name: str, **slots: str) -> str:
     """Template `name` with its slots filled. Raises ValueError if a slot of the template has no
     value.
     """
-    template = load(name)
-    missing = sorted({slot for slot in _SLOT.findall(template) if slot not in slots})
+    first, *rest = _split(name)
+    missing = sorted({slot for slot in rest[::2] if slot not in slots})
     if missing:
         raise ValueError(f"prompt {str(name)!r} needs a value for {', '.join(missing)}")
-    return _SLOT.sub(lambda mark: slots[mark.group(1)], template)
+    return first + "".join([slots[slot] + text for slot, text in zip(rest[::2], rest[1::2])])
+
+
+@cache
+def _split(name: str) -> list[str]:
+    """A template by its slots: the text before the first, then each slot and the text after it."""
+    return _SLOT.split(load(name))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from slm_math.data.rows import Row
-from slm_math.policy.chat import chat_images
+from slm_math.images import chat_images
 from slm_math.rollout.groups import Rollout
 from slm_math.types import Image, Reply, Trace
 

@@ -59,7 +59,11 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "function as a reward": (
         [*FIT_GRPO, "--model.rewards+=json.dumps"],
-        ["model.rewards: json.dumps is not a Reward, whose class a config names, not a function"],
+        [
+            "model.rewards: json.dumps is a function, and a reward is a class with one method",
+            "`class Dumps(Reward):` with `def __call__(self, graded): return float(",
+            "and name json.Dumps;",
+        ],
     ),
     "no GPU": (
         [*FIT, "--trainer.accelerator=gpu"],

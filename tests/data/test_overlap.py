@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from slm_math.data.overlap import near_exact, overlap, refuse_overlap
 from slm_math.evaluation.overlap_table import overlap_files
-from slm_math.types import Image, Problem, Task
+from slm_math.types import Image, Problem
 
 STORY = (
     "A train leaves the northern station with 48 passengers on board and at each of the following "
@@ -32,8 +32,8 @@ def problems(*texts: str) -> list[Problem]:
     return [Problem(f"p/{i}", text) for i, text in enumerate(texts)]
 
 
-def tasks(name: str, *texts: str) -> list[Task]:
-    return [Task(Problem(f"{name}/{i}", text), "1") for i, text in enumerate(texts)]
+def named(name: str, *texts: str) -> list[Problem]:
+    return [Problem(f"{name}/{i}", text) for i, text in enumerate(texts)]
 
 
 # overlap
@@ -222,7 +222,7 @@ def test_a_text_that_repeats_itself_is_no_trouble() -> None:
 
 
 def test_error_gives_count_names_and_remedy() -> None:
-    train, test = tasks("cot", OTHER, STORY), tasks("gsm8k", STORY, "What is 1 + 1?", OTHER)
+    train, test = named("cot", OTHER, STORY), named("gsm8k", STORY, "What is 1 + 1?", OTHER)
     with pytest.raises(ValueError, match="allow_overlap") as error:
         refuse_overlap(train, test, "the test split of gsm8k")
     assert str(error.value) == (
@@ -233,7 +233,7 @@ def test_error_gives_count_names_and_remedy() -> None:
 
 
 def test_problems_of_their_own_are_let_through() -> None:
-    refuse_overlap(tasks("a", OTHER), tasks("b", STORY), "b")
+    refuse_overlap(named("a", OTHER), named("b", STORY), "b")
 
 
 def test_the_command_shows_hostile_text_as_it_is(

@@ -170,8 +170,9 @@ def test_problems_of_dialogues_alone_are_refused() -> None:
 
 
 def test_dialogues_alone_can_be_compared_with_an_evaluation() -> None:
-    data = ChatData(Talks([user("How many?") + assistant("12")]))
-    assert [task.problem.text for task in training_problems(data)] == ["How many?", "12"]
+    data = ChatData(Talks([user("How many are 5 + 7?") + assistant("12")]))
+    asked = [Problem("asked", "How many are 5 + 7?")]
+    assert [problem.text for problem in training_problems(data, asked)] == ["How many are 5 + 7?"]
 
 
 def test_dialogues_are_read_once_before_training(tmp_path: Path) -> None:

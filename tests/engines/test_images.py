@@ -10,8 +10,8 @@ from PIL import Image as Pillow
 
 from slm_math.engines.base import EngineError
 from slm_math.engines.images import opened_images
-from slm_math.images import image_url, open_image
-from slm_math.policy.chat import ChatFormat, chat_images
+from slm_math.images import chat_images, image_url, open_image
+from slm_math.policy.chat import ChatFormat
 from slm_math.policy.scratch import Scratch
 from slm_math.types import Image, assistant, system, user
 
