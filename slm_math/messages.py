@@ -12,12 +12,12 @@ from types import FunctionType, ModuleType
 
 from yaml import YAMLError
 
-from slm_math.command_table import COMMANDS, POSITIONAL, TRAINING, example
-from slm_math.option_names import option_names
+from slm_math.command_table import POSITIONAL, TRAINING, example
+from slm_math.option_names import elsewhere, option_names
 from slm_math.patterns import lazy_pattern
 from slm_math.settings import classes_by_path, settings_of, with_place
 from slm_math.shipped import config_file
-from slm_math.signatures import Option, function_options
+from slm_math.signatures import Option
 from slm_math.spelling import meant, nearest_option, similar
 
 # lines of jsonargparse's messages without a reason: attempts of a union, the whole configuration,
@@ -83,7 +83,7 @@ def short(message: str, arguments: Sequence[str] = (), command: str = "") -> str
         option = text.removeprefix("there is no option ")
         text += nearest_option(option, _all_options(arguments, command))
     if command and (match := re.match(r"(\S+) is none of ", text)):
-        text += _elsewhere(where, match[1], command)
+        text += elsewhere(where, match[1], command)
     if command and text.startswith("the following options are required") and not where:
         text = f"{_positional(text, command)}; for example: {example(command)}"
     names_it = text.startswith((where, "there is no option", "the following", "required"))
@@ -194,16 +194,6 @@ def _of_choices(reasons: Sequence[str], value: str) -> list[str]:
     if not got or got.startswith(("{", "[")):
         return [f"expected one of {', '.join(choices)}"]
     return [f"{got} is none of {', '.join(choices)}{similar(got, choices)}"]
-
-
-def _elsewhere(option: str, value: str, command: str) -> str:
-    """Which other command has the option with this value."""
-    for name, (path, *_) in COMMANDS.items():
-        annotation = function_options(path.replace(":", ".")).get(option)
-        kind = annotation.annotation if annotation else None
-        if name != command and kind is not None and repr(value) in ast.unparse(kind):
-            return f": that is `slm-math {name} --{option} {value}`"
-    return ""
 
 
 def _as_config(word: str) -> str:
