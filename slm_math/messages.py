@@ -80,8 +80,7 @@ def short(message: str, arguments: Sequence[str] = (), command: str = "") -> str
         said = [_of_length(found[0], _all_options(arguments, command).get(where))]
     text = "; ".join(dict.fromkeys(said)) or message.splitlines()[0]
     if command and text.startswith("there is no option ") and ": did you mean" not in text:
-        option = text.removeprefix("there is no option ")
-        text += nearest_option(option, _all_options(arguments, command))
+        text += nearest_option(text.split()[-1], _all_options(arguments, command))
     if command and (match := re.match(r"(\S+) is none of ", text)):
         text += elsewhere(where, match[1], command)
     if command and text.startswith("the following options are required") and not where:
