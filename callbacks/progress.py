@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
+from rich.console import RenderableType
+from rich.text import Text
 
 from slm_math.callbacks.background import Background
 from slm_math.evaluation.live import WATCHED_EVERY, Decoded
@@ -37,6 +40,23 @@ class Progress(RichProgressBar, Background):
         self._rate = ""  # of the rollouts under way
         self._showing = threading.Lock()
         self._last_line = self._last_step = time.monotonic()
+
+    def _init_progress(self, trainer: L.Trainer) -> None:
+        """Shows the metrics below the bar: a column beside it would leave them ten characters."""
+        before = self.progress
+        super()._init_progress(trainer)
+        shown, metrics = self.progress, self._metric_component
+        if shown is None or shown is before or metrics is None:
+            return
+        shown.columns = tuple(column for column in shown.columns if column is not metrics)
+        bars = shown.get_renderables
+
+        def renderables() -> Iterable[RenderableType]:
+            yield from bars()
+            if texts := list(metrics._generate_metrics_texts()):
+                yield Text(", ".join(texts), style=self.theme.metrics)
+
+        shown.get_renderables = renderables  # type: ignore[method-assign]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)

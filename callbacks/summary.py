@@ -23,8 +23,11 @@ from slm_math.callbacks.export import ExportHF
 from slm_math.callbacks.stop_reason import shortest
 from slm_math.data.gsm8k import GSM8K
 from slm_math.data.table import Table as OwnTable
+from slm_math.modules.base import PolicyModule
 from slm_math.modules.grpo import GRPOModule
+from slm_math.modules.rollouts import RolloutModule
 from slm_math.modules.step_metrics import peak_memory
+from slm_math.planning.process import resident
 
 MANY = 10  # steps whose mean is shown
 SECONDS = "train/seconds/"
@@ -55,12 +58,13 @@ class Curve:
 
 
 class Summary(L.Callback):
-    """Prints what the first step took, and a summary when `fit` ends: after its last step, at a
-    limit, or asked to stop.
+    """Prints what the first step took beside its plan, and a summary when `fit` ends: after its
+    last step, at a limit, or asked to stop.
     """
 
     def __init__(self) -> None:
         self._step_began = 0.0
+        self._idle: int | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -69,6 +73,11 @@ class Summary(L.Callback):
         self._seconds = defaultdict[str, float](float)
         self._metrics: dict[str, dict[str, float]] = {}  # agent -> of its last evaluation
         self._steps = 0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # by now the data is read, and no model is loaded, unless it served something before
+        new = isinstance(pl_module, PolicyModule) and pl_module.loaded is None
+        self._idle = resident() if new else None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._reset()
@@ -89,9 +98,8 @@ class Summary(L.Callback):
         self._steps += 1
         if self._steps == 1 and trainer.is_global_zero:
             took = time.perf_counter() - self._step_began
-            most = int(peak_memory(pl_module.device) * 1024)
-            line = f"first step: {took:.3g} s, peak memory {most} MiB"
-            console_of(trainer).print(Text(line), soft_wrap=True)
+            for line in _first_step(trainer, pl_module, took, self._idle):
+                console_of(trainer).print(Text(line), soft_wrap=True)
         logged = trainer.callback_metrics
         for name, curve in self._curves.items():
             if name in logged:
@@ -162,6 +170,33 @@ class Summary(L.Callback):
             line += f" ({', '.join(shares)} of it)"
         yield "time", line
         yield "memory", f"{peak_memory(module.device):.2f} GiB at most"
+
+
+def _first_step(
+    trainer: L.Trainer, module: L.LightningModule, seconds: float, idle: int | None
+) -> list[str]:
+    """What the first step took, and beside it what a plan says, as far as it costs nothing: a model
+    of an architecture that nobody has planned for can be trained, too.
+    """
+    peak = int(peak_memory(module.device) * 2**30)
+    alone = [f"first step: {seconds:.3g} s, peak memory {peak >> 20:,} MiB"]
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(module, PolicyModule) or idle is None or data is None:
+        return alone
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    tokens = logged.get("train/tokens", 0.0)
+    if isinstance(module, RolloutModule):
+        rate = logged.get("train/tokens_per_second/generate", 0.0)
+        tokens = rate * logged.get(f"{SECONDS}generate", 0.0)
+    idle = 0 if module.device.type == "cuda" else idle  # where torch counts tensors only
+    try:
+        from slm_math.planning.first_step import foresee  # which only training needs
+
+        plan = foresee(module, data, idle, module.shares_out)
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        return [*alone, f"  no plan to compare it with: {reason}"]
+    return [f"first step: {seconds:.3g} s", *plan.lines(tokens, peak)]
 
 
 def _interval(metrics: dict[str, float], low: str, high: str) -> str:

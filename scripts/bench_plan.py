@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare what `slm-math plan` predicts with the peak memory of the run: seven configs on the CPU.
+"""Compare what `slm-math plan` predicts with the peak memory of the run: eight configs on the CPU.
 
     python scripts/bench_plan.py [--steps 3] [--only lora] [--out FILE.json]
 
@@ -27,6 +27,7 @@ SHORT = ["--trainer.max_epochs=1", "--trainer.limit_val_batches=2", "--torch_thr
 ALONE = ["--config", '{"trainer": {"callbacks": null}}', "--model.policy.path", "MODEL"]
 SCRATCH = '{"model": {"policy": {"path": null, "scratch": {}}}}'
 BUDGET = "--model.tokens_per_batch=2048"
+EVERY = "--model.policy.lora.targets=all-linear"
 GROUPS = ["--model.group_size=16", "--model.inference.sampling.max_new_tokens=64"]
 # random weights are never right: without differences between rewards nothing would be trained
 DENSE = "--model.rewards=[benching.Dense]"
@@ -42,6 +43,10 @@ CONFIGS: dict[str, tuple[dict[str, int] | None, list[str]]] = {
     "sft/lora, 29M weights": (
         {"hidden": 512, "layers": 8, "ffn": 1536, "vocabulary": 8192},
         ["--config=sft/lora", TINY, "--data.batch_size=64", *ALONE, BUDGET],
+    ),
+    "sft/lora, all linear layers, 7M weights": (
+        {"hidden": 256, "layers": 6, "ffn": 1024, "vocabulary": 4096},
+        ["--config=sft/lora", TINY, "--data.batch_size=64", *ALONE, BUDGET, EVERY],
     ),
     "sft/full, vocabulary of 151,936": (
         {"hidden": 128, "layers": 4, "ffn": 600, "vocabulary": 151936},

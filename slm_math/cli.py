@@ -102,9 +102,9 @@ def _run(arguments: list[str]) -> None:
             return
         print(f"example: {example(arguments[0])}", end="\n\n", flush=True)
     from slm_math.messages import short
-    from slm_math.parsing import with_nulls
+    from slm_math.parsing import one_model, with_nulls
 
-    arguments = [arguments[0], *with_nulls(arguments[1:])]
+    arguments = [arguments[0], *one_model(with_nulls(arguments[1:]))]
     sys.path.append(os.getcwd())  # configs may name classes of the user's project
     try:
         if arguments[0] == "plan" and not {"-h", "--help"} & {*arguments}:
@@ -197,7 +197,7 @@ def _plan(arguments: list[str]) -> None:
     from slm_math.config_files import arguments_with_new_names
     from slm_math.early import refuse
     from slm_math.parsing import RENAMED, classes_first
-    from slm_math.spelling import similar
+    from slm_math.spelling import similar, with_dashes
 
     device, as_json, rest = None, False, []
     remaining = deque(arguments)
@@ -208,7 +208,7 @@ def _plan(arguments: list[str]) -> None:
         elif name == "--json":
             as_json = value != "false"
         elif "." not in name and (own := similar(name.lstrip("-"), ("device", "json"))):
-            raise ValueError(f"there is no option {name.lstrip('-')}{own}")
+            raise ValueError(with_dashes(f"there is no option {name.lstrip('-')}{own}", arguments))
         else:
             rest.append(name + equals + value)
     rest = arguments_with_new_names(rest, RENAMED)

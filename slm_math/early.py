@@ -21,7 +21,7 @@ from slm_math.settings import (
     with_place,
 )
 from slm_math.signatures import OURS, Signature, Slot, has_name, parameters, signature, slot_of
-from slm_math.spelling import nearest_option, similar
+from slm_math.spelling import nearest_option, similar, with_dashes
 
 _OF_LIGHTNING = {"self", "model", "datamodule", "train_dataloaders", "val_dataloaders"}
 _ALWAYS = {
@@ -53,7 +53,8 @@ def refuse(
         for setting in settings:
             check.setting(setting)
     except ValueError as error:
-        raise ValueError(with_place(str(error), arguments)) from None
+        text = with_dashes(str(error), arguments)
+        raise ValueError(with_place(text, arguments)) from None
     refuse_paths(command, settings, begins)
 
 

@@ -32,7 +32,8 @@ def export(
     that the run started from must still be there.
 
     Args:
-        checkpoint: a file that training wrote, such as runs/x/checkpoints/last.ckpt.
+        checkpoint: a file that training wrote, such as runs/x/checkpoints/last.ckpt, or the folder
+            of a run, whose last checkpoint it is then.
         out: the new folder; one that holds something is refused.
         merge: merge adapters into the model's weights, as programs without peft need it.
         dtype: float32, or bfloat16 to halve the files.
@@ -55,6 +56,7 @@ def export(
 
     file, folder = Path(checkpoint).expanduser().absolute(), Path(out).expanduser().resolve()
     check_new(folder)
+    file = last_checkpoint(file)
     if push is not None:
         check_push(push)
     if gguf is not None:
@@ -90,6 +92,20 @@ def export(
         print(f"certificate {summary(certificate)}")
     if push is not None:
         print(f"pushed: {push_folder(folder, push, private)}")
+
+
+def last_checkpoint(place: Path) -> Path:
+    """The last checkpoint in the folder of a run, and it says so; anything else as it is."""
+    found = next(
+        (each for each in (place / "checkpoints/last.ckpt", place / "last.ckpt") if each.is_file()),
+        None,
+    )
+    if found is None:
+        return place
+    others = sorted(each.name for each in found.parent.glob("*.ckpt") if each != found)
+    more = f"; others there: {', '.join(others)}" if others else ""
+    print(f"checkpoint: {found}, the last of the run{more}")
+    return found
 
 
 def check_export(folder: str) -> None:

@@ -13,12 +13,13 @@ from types import FunctionType, ModuleType
 from yaml import YAMLError
 
 from slm_math.command_table import POSITIONAL, TRAINING, example
-from slm_math.option_names import option_names
+from slm_math.option_names import elsewhere, option_names
 from slm_math.patterns import lazy_pattern
+from slm_math.rewards.functions import class_instead, is_function
 from slm_math.settings import classes_by_path, settings_of, with_place
 from slm_math.shipped import config_file
 from slm_math.signatures import Option
-from slm_math.spelling import meant, nearest_option, similar
+from slm_math.spelling import meant, nearest_option, similar, with_dashes
 
 # lines of jsonargparse's messages without a reason: attempts of a union, the whole configuration,
 # how else a class could be given
@@ -80,14 +81,15 @@ def short(message: str, arguments: Sequence[str] = (), command: str = "") -> str
         said = [_of_length(found[0], _all_options(arguments, command).get(where))]
     text = "; ".join(dict.fromkeys(said)) or message.splitlines()[0]
     if command and text.startswith("there is no option ") and ": did you mean" not in text:
-        option = text.removeprefix("there is no option ")
-        text += nearest_option(option, _all_options(arguments, command))
+        text += nearest_option(text.split()[-1], _all_options(arguments, command))
+    if command and (match := re.match(r"(\S+) is none of ", text)):
+        text += elsewhere(where, match[1], command)
     if command and text.startswith("the following options are required") and not where:
         text = f"{_positional(text, command)}; for example: {example(command)}"
     names_it = text.startswith((where, "there is no option", "the following", "required"))
     if where and where != "config" and not names_it:
         text = f"{where}: {text}"
-    text = with_place(text, arguments)
+    text = with_place(with_dashes(text, arguments), arguments)
     return text if len(text) <= 600 else text[:600] + " ..."
 
 
@@ -123,6 +125,8 @@ def _plain(reason: str, where: str, path: str | None, value: str, arguments: Seq
         return _no_class(match[1], base, where)
     if match := re.match(r"Import path (\S* ?)does not correspond to a subclass of", reason):
         name = match[1].strip()
+        if where.endswith("rewards") and is_function(name or value):
+            return class_instead(name or value)
         kind = "" if name else ", whose class a config names, not a function or a module"
         return f"{name or value} is not {_article(base)}{kind}{_known(base)}"
     if path and re.match(r"module \S+ has no attribute|No module named", reason):
@@ -164,7 +168,7 @@ def _plain(reason: str, where: str, path: str | None, value: str, arguments: Seq
 
 def _expected(kind: str, value: str, where: str) -> str:
     """What an option takes, if it is no class of ours."""
-    if kind in ("tuple", "list"):
+    if kind in ("tuple", "list", "collections.abc.Sequence"):
         return f"expected a list, such as '[{value.strip('[]()')}]', got {value}"
     if kind == "dict":
         many = where.rpartition(".")[2] in _MANY
@@ -284,9 +288,11 @@ def _no_option(
     group = "" if group in TRAINING else group
     place = _of_many(where, arguments, name) or where
     option = ".".join(part for part in (place, group, name) if part)
-    last = option.rpartition(".")[2]
+    above, dot, _ = option.rpartition(".")
     own = {option for cls in _our_classes() if cls.__name__ == owner for option in _options(cls)}
-    return f"there is no option {option}{similar(last, own)}"
+    return f"there is no option {option}" + nearest_option(
+        option, {f"{above}{dot}{each}" for each in own}
+    )
 
 
 def _name_first(where: str, base: type | None, option: str | None) -> str:

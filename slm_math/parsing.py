@@ -107,6 +107,24 @@ def with_nulls(arguments: list[str]) -> list[str]:
     return result
 
 
+def one_model(arguments: list[str]) -> list[str]:
+    """The arguments with the way to a model that the command line does not name set to null, where
+    it names the other one: a folder instead of random weights that a file before asks for, or these
+    instead of a folder.
+    """
+    ways = ("--model.policy.path", "--model.policy.scratch")
+    named = [
+        [n for n, each in enumerate(arguments) if re.match(rf"{re.escape(way)}(?![\w+-])", each)]
+        for way in ways
+    ]
+    if bool(named[0]) == bool(named[1]):
+        return arguments
+    first = min(*named[0], *named[1], len(arguments))
+    other = ways[bool(named[0])].rpartition(".")[2]
+    tree = {"model": {"policy": {other: None}}}
+    return [*arguments[:first], "--config", json.dumps(tree), *arguments[first:]]
+
+
 def classes_first(arguments: list[str]) -> list[str]:
     """The arguments with the options of a class behind the class that they belong to, so that
     `--data.source GSM8K --data ProblemData` is `--data ProblemData --data.source GSM8K`.

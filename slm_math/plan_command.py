@@ -18,7 +18,8 @@ from slm_math.modules.trainer_checks import check_fsdp2, check_precision, check_
 from slm_math.planning.advice import Change, changes
 from slm_math.planning.devices import DEVICES, Device, device_named, here
 from slm_math.planning.of_run import check_sizes, read_for_plan, setup_of, workload_of
-from slm_math.planning.predict import RunPlan, predict
+from slm_math.planning.phases import RunPlan
+from slm_math.planning.predict import predict
 from slm_math.planning.process import resident
 from slm_math.planning.workload import Workload
 from slm_math.policy.threads import set_threads

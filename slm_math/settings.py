@@ -128,7 +128,7 @@ def refuse_overridden(arguments: Sequence[str], renamed: Mapping[str, str]) -> N
 
 
 def _value_at(path: list[str], keys: list[str], value: Any) -> str | None:
-    """What a file sets at a path, as text: a value, or the name of a class."""
+    """What a file sets at a path, as text: a value, null, or the name of a class."""
     while len(keys) < len(path) and isinstance(value, dict):
         inside = value.get("init_args")
         here = {str(k).removesuffix("+"): v for k, v in value.items()}
@@ -139,6 +139,8 @@ def _value_at(path: list[str], keys: list[str], value: Any) -> str | None:
         keys, value = [*keys, key], here[key]
     if keys != path:
         return None
+    if value is None:
+        return "null"
     if isinstance(value, dict):
         value = value.get("class_path")
     return None if value is None or isinstance(value, list) else str(value)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from slm_math.patterns import lazy_pattern
+
+_NO_OPTION = lazy_pattern(r"there is no option ([^\s:]+)(?:: did you mean (.+)\?)?$")
 # names of other tools -> the ends of the names of options here
 ELSEWHERE: dict[str, tuple[str, ...]] = {
     "learning_rate": ("lr",),
@@ -20,8 +23,10 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "kl_coef": ("beta",),
     "lora_r": ("lora.r",),
     "lora_alpha": ("lora.alpha",),
+    "n": ("problems",),
     "seed": ("seed_everything",),
     "dataset": ("source",),
+    "root": ("default_root_dir", "source.path"),
     "output_dir": ("out", "default_root_dir"),
     "out": ("default_root_dir",),
     "model_name": ("model", "policy.path"),
@@ -44,8 +49,8 @@ def meant(names: Iterable[str]) -> str:
 def nearest_option(option: str, names: Iterable[str]) -> str:
     """Which of a command's options, by their whole names, may have been meant: those of the same
     last part or of another tool's name for it, or else those that begin so, or else those that are
-    spelled alike. The nearest place comes first, and of options in the right place only the last
-    part is named.
+    spelled alike. The nearest place comes first, and where there are options in the right place no
+    others are named.
     """
     above, _, last = option.rpartition(".")
     names = set(names) - {option}
@@ -66,8 +71,21 @@ def nearest_option(option: str, names: Iterable[str]) -> str:
         return -common, -alike, name.count("."), name
 
     found = sorted(found, key=distance)
-    here = [name.rpartition(".")[2] for name in found if above == name.rpartition(".")[0]]
+    here = [name for name in found if above == name.rpartition(".")[0]]
     return meant((here or found)[:3])
+
+
+def with_dashes(message: str, arguments: Iterable[str]) -> str:
+    """A message that there is no option, with options as a command line writes them if it is there
+    that the option stands.
+    """
+    match = _NO_OPTION.match(message)
+    names = (each.partition("=")[0].removesuffix("+") for each in arguments)
+    given = [name.replace(".init_args", "") for name in names]
+    if match is None or not any(f"{name}.".startswith(f"--{match[1]}.") for name in given):
+        return message
+    meant_ones = match[2].split(" or ") if match[2] else ()
+    return f"there is no option --{match[1]}" + meant(f"--{name}" for name in meant_ones)
 
 
 def _close(name: str, known: Iterable[str], n: int, cutoff: float) -> list[str]:

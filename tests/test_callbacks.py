@@ -1,5 +1,6 @@
 """Callbacks: evaluations on disk, and what a console shows."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from rich.console import Console
 from tiny import (
     chats,
     grpo,
@@ -193,6 +195,22 @@ def test_progress_without_a_terminal_prints_plain_lines(
     assert any(re.fullmatch(r"rollouts(, \d+ tokens/s)?: 28 of 28", line) for line in lines)
     assert any(line.startswith("eval one, accuracy") and line.endswith("5 of 5") for line in lines)
     assert "\x1b" not in out
+
+
+def test_the_bar_and_several_metrics_fit_80_columns_whole(tmp_path: Path) -> None:
+    bar = Progress()
+    options: Any = {"enable_progress_bar": True, "limit_train_batches": 2}
+    trainer(tmp_path, callbacks=[bar], **options).fit(sft(), chats())
+    assert bar.progress is not None
+    names = ("train/loss", "val/loss", "single_shot", "code_feedback", "solver_verifier")
+    bar._metric_component.update(dict.fromkeys(names, 0.1234))  # type: ignore[union-attr]
+    screen = Console(width=80, file=io.StringIO(), force_terminal=True, color_system=None)
+    screen.print(bar.progress.get_renderable())
+    lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert "2/2" in lines[0]
+    assert "it/s" in lines[0]
+    assert max(map(len, lines)) <= 80
+    assert all(any(f"{name}: 0.123" in line for line in lines[1:]) for name in names)
 
 
 def test_progress_shows_how_fast_rollouts_are_sampled_before_one_ends(

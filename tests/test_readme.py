@@ -2,10 +2,12 @@
 overlay and embedded data.
 """
 
+import json
 import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from logged import undescribed
 
 from slm_math.cli import run
@@ -20,6 +22,8 @@ TEXT = "\n".join(
     for path in (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in PAGES))
 )
 pytestmark = pytest.mark.usefixtures("light_programs")
+# as text, which may take back what a command names before it, such as its model
+FAST = json.dumps(yaml.safe_load((ROOT / "configs/fast.yaml").read_text(encoding="utf-8")))
 EMBEDDED = "{class_path: Arithmetic, validation: 28, test: 28}"
 
 
@@ -44,7 +48,7 @@ def fit(command: str, root: Path) -> None:
         [
             *arguments,
             "--config",
-            "configs/fast.yaml",
+            FAST,
             "--trainer.default_root_dir",
             str(root),
             "--torch_threads",

@@ -70,13 +70,35 @@ def test_a_run_that_trains_nothing_has_no_summary(
     assert "next:" not in capsys.readouterr().out
 
 
+def test_a_plan_that_cannot_be_made_leaves_the_run_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("of no known kind\nat all")
+
+    monkeypatch.setattr("slm_math.planning.first_step.foresee", fails)
+    run = trainer(tmp_path, callbacks=[Summary()], limit_train_batches=2)
+    run.fit(sft(), data())
+    lines = capsys.readouterr().out.splitlines()
+    assert run.global_step == 2
+    [place] = [n for n, line in enumerate(lines) if line.startswith("first step: ")]
+    assert "MiB" in lines[place]
+    assert lines[place + 1] == "  no plan to compare it with: of no known kind"
+
+
 def test_fit_ends_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = str(tmp_path / "grpo")
     run(["fit", "--config", "configs/grpo/solver.yaml", *FAST, "--trainer.default_root_dir", root])
     out = capsys.readouterr().out
     assert "reward" in out
     assert "time" in out
-    assert re.search(r"^first step: [\d.e-]+ s, peak memory \d+ MiB$", out, re.MULTILINE)
+    assert re.search(r"^first step: [\d.e-]+ s$", out, re.MULTILINE)
+    assert re.search(
+        r"^  sampled tokens: planned at most [\d,]+ in one turn -> [\d,]+$", out, re.MULTILINE
+    )
+    assert re.search(
+        r"^  memory: planned [\d,]+ MiB and activations -> [\d,]+ MiB$", out, re.MULTILINE
+    )
     assert f"next: slm-math report {root}" in out.splitlines()
     assert "slm-math fit" not in out  # it was reinforced already
 

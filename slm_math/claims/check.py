@@ -15,7 +15,7 @@ from slm_math.answers import grader_version
 from slm_math.claims.archive import CLAIM, README, members, parsed
 from slm_math.claims.figures import Design, agent_of, described
 from slm_math.claims.frozen import FrozenRun, frozen
-from slm_math.claims.regrade import moved
+from slm_math.claims.regrade import SavedCompletions, moved
 from slm_math.claims.replay import Replayed
 from slm_math.evaluation.plain import plain
 from slm_math.evaluation.progress import with_progress
@@ -110,7 +110,9 @@ def _check_run(run: FrozenRun, checked: Checked, console: Console) -> None:
         checked.counts["verdicts"] += 1
         own = Checked()
         with noting(own):
-            own.moved += moved(record)
+            own.moved += (
+                agent.moved(record) if isinstance(agent, SavedCompletions) else moved(record)
+            )
         if isinstance(agent, Replayed):
             checked.counts["workflows"] += 1
             with noting(own):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -26,6 +25,7 @@ from slm_math.engines.prefill import Prompt, read, symbols_of
 from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.sampling import uniforms
 from slm_math.engines.vllm_setup import kv_bytes, memory
+from slm_math.engines.waiting import Waiting
 from slm_math.policy.caches import DecodingCache, OwnCaches, attends_only
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.forward import evaluating, inner, next_logits
@@ -80,7 +80,7 @@ class TransformersEngine(LocalEngine):
         self.prefilled = 0
         self._places = self._most = slots or 1  # for requests at once, now and in all
         self._tickets = 0
-        self._waiting: deque[tuple[int, Request]] = deque()
+        self._waiting = Waiting()
         self._batch: Batch | None = None
         self._cache: DecodingCache | SlotCache | None = None
         self.captured = Slots(capture_on(model.device), memory_of(model.device) // SHARE)
@@ -92,11 +92,11 @@ class TransformersEngine(LocalEngine):
     def submit(self, request: Request) -> int:
         refuse_effort(request)
         self._tickets += 1
-        self._waiting.append((self._tickets, request))
+        self._waiting.add(self._tickets, request)
         return self._tickets
 
     def cancel(self, ticket: int) -> None:
-        self._waiting = deque(item for item in self._waiting if item[0] != ticket)
+        self._waiting.cancel(ticket)
         for row in self._rows:
             if row.ticket == ticket:
                 row.finish = "canceled"
@@ -150,7 +150,7 @@ class TransformersEngine(LocalEngine):
         # a prefill costs about as much as a decoding step, so a few waiting requests are not
         # admitted until more wait or most slots are free
         admit = (
-            self._waiting
+            len(self._waiting) > 0
             and free > 0
             and (len(self._waiting) >= self._places // 8 or free >= self._places // 2)
         )
@@ -168,7 +168,7 @@ class TransformersEngine(LocalEngine):
         if not attends_only(self.model.config.get_text_config(decoder=True)):
             return SLOTS  # how large a state is, is not known
         longest = max((row.most for row in self._rows), default=0)
-        for _, request in self._waiting:  # a prompt is taken to be as long as its reply may be
+        for request in self._waiting:  # a prompt is taken to be as long as its reply may be
             longest = max(longest, 2 * request.sampling.max_new_tokens)
         longest = min(longest, context_in(self.model.config) or longest)
         number = kv_bytes(self.model.config, self.model.dtype.itemsize)
@@ -195,7 +195,7 @@ class TransformersEngine(LocalEngine):
         rejected: list[tuple[int, Reply | EngineError]] = []
         rows: list[Decoding] = []
         while self._waiting and len(rows) < free:
-            ticket, request = self._waiting.popleft()
+            ticket, request = self._waiting.next(self._places)
             limit = context_in(self.model.config) or 1 << 30
             try:
                 fitted = fit_prompt(self.chat, request, limit)

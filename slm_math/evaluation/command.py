@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from slm_math.agents import Agent
+from slm_math.agents import Agent, SingleShot
 from slm_math.data.base import Source, Split
 from slm_math.engines.base import Engine, sampled_by
 from slm_math.engines.settings import Inference
@@ -21,9 +21,9 @@ from slm_math.types import Sampling
 
 
 def evaluate(
-    agents: dict[str, Agent],
     source: Source,
     out: str,
+    agents: dict[str, Agent] | None = None,
     model: str | dict[str, str] | None = None,
     engines: dict[str, Engine] | None = None,
     split: Split = "test",
@@ -53,9 +53,10 @@ def evaluate(
     fits into the model's context.
 
     Args:
-        agents: name -> agent; those of several config files are merged by name.
         source: the data set.
         out: output folder; the records of each agent go to `<out>/<name>`.
+        agents: name -> agent; those of several config files are merged by name. By default
+            SingleShot alone, as single_shot: one reply, whose stated answer counts.
         model: model folder, adapter folder or hub id that serves every role without an engine of
             its own; or an adapter of one base for each role, {solver: A, verifier: B}, or the
             folder of an export of several roles.
@@ -102,7 +103,8 @@ def evaluate(
     from slm_math.rollout.executors import Executors
 
     if not agents:
-        raise ValueError("eval needs at least one agent under agents:")
+        agents = {"single_shot": SingleShot()}
+        print("agent: single_shot (SingleShot, one reply); --agents.NAME CLASS names others")
     check_names(agents, "agent")
     roles = {role for agent in agents.values() for role in agent.roles}
     serving: dict[str, Engine] = dict(engines or {})

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from slm_math.planning.devices import Device
-from slm_math.planning.predict import RunPlan, Setup
+from slm_math.planning.phases import RunPlan
+from slm_math.planning.predict import Setup
 from slm_math.policy.lora import Lora
 
 Again = Callable[[Setup], RunPlan]

@@ -94,6 +94,11 @@ def here() -> str:
     return "cpu"
 
 
+def machine_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def this_cpu() -> Device:
     """This machine's processor, with the threads that torch has now."""
     one, two = torch.rand(384, 384), torch.rand(384, 384)
@@ -102,7 +107,7 @@ def this_cpu() -> Device:
     work = 2 * 384**3
     return Device(
         name="cpu",
-        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory=machine_memory(),
         flops={
             torch.float32: work / _best(lambda: one @ two),
             torch.bfloat16: work / _best(lambda: rough[0] @ rough[1]),

@@ -9,6 +9,7 @@ from typing import Literal
 from slm_math.engines.transformers import SHARE, SLOTS
 from slm_math.planning.network import NF4, Sizes
 from slm_math.planning.workload import Decoded
+from slm_math.policy.slots import SHORTEST, rounded
 
 # what a reference is: the model without its adapters, copies of them, or a copy of the model
 ReferenceKind = Literal["none", "base", "copies", "model"]
@@ -86,15 +87,39 @@ def running(decoded: Decoded, token: int, memory: int) -> int:
     return min(decoded.requests, max(memory // SHARE // (token * longest), SLOTS))
 
 
-def cache_bytes(decoded: Decoded, token: int, memory: int, context: int) -> int:
+def cache_bytes(
+    decoded: Decoded, token: int, memory: int, context: int, captured: bool = False
+) -> int:
     """The most that keys and values take: buffers with room for more positions, and those of
     requests that ended, which are kept for prompts that begin alike.
+
+    Args:
+        decoded: the requests.
+        token: bytes of a token's keys and values.
+        memory: of the device.
+        context: the most positions of a sequence.
+        captured: whether decoding steps are captured, see `slot_bytes`.
     """
-    rows = running(decoded, token, memory)
-    prompt = max(decoded.prompts)
-    length = min(prompt + decoded.sampling.max_new_tokens, context)
+    rows, length = running(decoded, token, memory), _length(decoded, context)
+    buffers = slot_bytes(decoded, token, memory, context) if captured else 0
+    if not buffers:
+        buffers = rows * width(max(decoded.prompts), length) * token
     ended = (decoded.requests - rows) * length * token
-    return rows * width(prompt, length) * token + min(ended, memory // SHARE)
+    return buffers + min(ended, memory // SHARE)
+
+
+def slot_bytes(decoded: Decoded, token: int, memory: int, context: int) -> int:
+    """What the buffers of captured decoding steps take, during updates, too (see `policy.slots`); 0
+    where they are too large to be captured.
+    """
+    rows, length = running(decoded, token, memory), _length(decoded, context)
+    made = rounded(rows) * rounded(length, SHORTEST) * token
+    return made if made <= memory // SHARE else 0
+
+
+def _length(decoded: Decoded, context: int) -> int:
+    """The most positions of a request."""
+    return min(max(decoded.prompts) + decoded.sampling.max_new_tokens, context)
 
 
 def width(prompt: int, length: int) -> int:

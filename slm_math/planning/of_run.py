@@ -141,10 +141,14 @@ def workload_of(
             length = min(data.max_length, module.policy.context() or data.max_length)
             rows = assumed_rows(length, size)
             notes.append(f"the data is not here: all rows are taken to have {length} tokens")
-        sight = module.chat.sight
         by_length = bool(getattr(data, "shuffle", False)) and data.draw_by == "uniform"
-        made = steps_of_rows(_Seen(rows, sight), size, by_length)
+        made = steps_of_rows(seen_rows(module, rows), size, by_length)
     return Workload(made, tuple(evaluated), tuple(notes))
+
+
+def seen_rows(module: PolicyModule, rows: Sequence[Row]) -> Sequence[Row]:
+    """Rows as long as the module's network reads them, without their images."""
+    return _Seen(rows, module.chat.sight)
 
 
 class _Seen(Sequence[Row]):

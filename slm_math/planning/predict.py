@@ -19,8 +19,10 @@ from slm_math.planning.memory import (
     muon_bytes,
     resident_bytes,
     running,
+    slot_bytes,
 )
 from slm_math.planning.network import Sizes, network, on_cpu, others_of
+from slm_math.planning.phases import Phase, RunPlan, merged
 from slm_math.planning.rehearsal import LAYERS, Rehearsed, rehearse, shapes_only
 from slm_math.planning.sharing import ALONE, Sharing
 from slm_math.planning.workload import Decoded, Workload
@@ -30,11 +32,13 @@ from slm_math.policy.compiling import layers_of
 from slm_math.policy.config import Policy
 from slm_math.policy.forward import Inputs, hidden_states, inner, language_head
 from slm_math.policy.loaded import LoadedPolicy, batch_logprobs, loss_states
+from slm_math.policy.stepping import replays
 
 # What glibc's heap holds in gaps, as a multiple of all arrays below 32 MiB that the forward pass of
 # a layer makes: torch asks for aligned blocks, for which a gap that one of the same size left is
-# too small. One number for all models, in the middle of 1.2 to 3.2 (docs/planning.md).
-GAPS = 2.0
+# too small. With adapters, what is saved of their few ranks lies between the large arrays, so that
+# gaps do not grow together. Both were measured (docs/planning.md).
+GAPS, ADAPTER_GAPS = 2.0, 3.2
 
 
 @dataclass(frozen=True)
@@ -88,66 +92,26 @@ class Setup:
     def sizes(self) -> Sizes:
         return Sizes.of(self.network())
 
+    def whole(self, sizes: Sizes) -> Resident:
+        """What stays in memory if one process has all of it."""
+        return resident_bytes(
+            sizes,
+            rounded=self.rounded,
+            quantized=self.policy.quantize == "nf4",
+            optimizer=self.optimizer,
+            reference=self.reference,
+            teacher=self.teacher,
+        )
+
+    def token_bytes(self, sizes: Sizes) -> int:
+        """Bytes of a token's keys and values."""
+        return sizes.token // (2 if self.precision != "32-true" else 1)
+
     def casts(self) -> AbstractContextManager[Any]:
         """What forward passes run in."""
         if self.precision == "bf16-mixed":
             return torch.autocast("cpu", torch.bfloat16)
         return nullcontext()
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A phase of a run.
-
-    Args:
-        name: of the phase.
-        bytes: the most memory while it lasts.
-        seconds: its part of a step; None if it is none.
-    """
-
-    name: str
-    bytes: int
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """What a run is predicted to take.
-
-    Args:
-        phases: by phase.
-        sizes: of the network.
-        resident: what stays in memory.
-        idle: bytes of the process without a model.
-        tokens: of a step's rows, in the mean.
-        positions: that the network reads of a micro-batch, at most.
-        micro_batches: of the largest step.
-        rows: that are trained on in the largest step.
-        flops: of the matrix products of the mean step.
-    """
-
-    phases: tuple[Phase, ...]
-    sizes: Sizes
-    resident: Resident
-    idle: int
-    tokens: float
-    positions: int
-    micro_batches: int
-    rows: int
-    flops: float
-
-    @property
-    def peak(self) -> int:
-        return max(phase.bytes for phase in self.phases)
-
-    @property
-    def highest(self) -> Phase:
-        return max(self.phases, key=lambda phase: phase.bytes)
-
-    @property
-    def seconds(self) -> float:
-        """Of a step."""
-        return sum(phase.seconds or 0.0 for phase in self.phases)
 
 
 def predict(
@@ -163,31 +127,27 @@ def predict(
         sizes: of the network, if they are known.
     """
     sizes = sizes or setup.sizes()
-    resident = resident_bytes(
-        sizes,
-        rounded=setup.rounded,
-        quantized=setup.policy.quantize == "nf4",
-        optimizer=setup.optimizer,
-        reference=setup.reference,
-        teacher=setup.teacher,
-    )
     step, sharing = workload.largest, setup.sharing
     process = CONTEXT if device.is_gpu else idle
-    loading = process + resident.networks  # by every rank, into the processor's memory
     with _Stage(setup, sizes, device) as stage:
         chunks = step.chunks(setup.tokens, stage.packs)
         several = len(chunks) > 1
         shape = {"rounded": setup.rounded, "adapters": setup.policy.has_adapters, "again": several}
-        resident = sharing.own(resident, sizes, **shape)
+        # by every rank, into the processor's memory
+        loading = process + setup.whole(sizes).networks
+        resident = resident_of(setup, sizes, again=several)
         base = process + resident.networks
         if any(one.sampled for one in workload.steps) or workload.evaluated:
             base += sharing.decoding(sizes, setup.rounded)
+        decodes = [each for one in workload.steps for each in one.sampled] + [*workload.evaluated]
+        held = max(map(stage.held, decodes), default=0)
         stays = base + resident.moments
         update = stage.update(chunks[0], again=several)
         scale = workload.tokens / max(sum(len(row.ids) for row in chunks[0]), 1)
         phases = [Phase("loading", base if device.is_gpu else max(base, loading))]
         for each in step.sampled:
             phases.append(Phase("sampling", *stage.sampled(each, stays)))
+        stays += held
         if setup.reference != "none":
             made = stage.scored(chunks[0])
             phases.append(Phase("reference", stays + made.bytes, made.seconds * scale))
@@ -196,12 +156,12 @@ def predict(
         phases.append(Phase("update", stays + most, update.seconds * scale))
         moved = 28 * sizes.trained / device.bandwidth
         turned = muon_bytes(sizes) if setup.optimizer == "muon" else 0
-        all_moments = base + resident.moments + resident.gradients + turned
+        all_moments = stays + resident.gradients + turned
         phases.append(Phase("optimizer", all_moments, moved))
         for each in workload.evaluated:
             phases.append(Phase("evaluation", stage.sampled(each, base + resident.moments)[0]))
     return RunPlan(
-        phases=tuple(_merged(phases)),
+        phases=tuple(merged(phases)),
         sizes=sizes,
         resident=resident,
         idle=idle,
@@ -213,12 +173,15 @@ def predict(
     )
 
 
-def _merged(phases: list[Phase]) -> Iterator[Phase]:
-    """Phases of one name as one."""
-    for name in dict.fromkeys(phase.name for phase in phases):
-        own = [phase for phase in phases if phase.name == name]
-        seconds = [phase.seconds for phase in own if phase.seconds is not None]
-        yield Phase(name, max(phase.bytes for phase in own), sum(seconds) if seconds else None)
+def resident_of(setup: Setup, sizes: Sizes, again: bool) -> Resident:
+    """What stays in the memory of a rank; `again` if a step has several micro-batches."""
+    return setup.sharing.own(
+        setup.whole(sizes),
+        sizes,
+        rounded=setup.rounded,
+        adapters=setup.policy.has_adapters,
+        again=again,
+    )
 
 
 class _Stage:
@@ -247,7 +210,8 @@ class _Stage:
         made = rehearse(
             work, self.layer, others_of(self.sizes), device=self.device, gradients=gradients
         )
-        gaps = 0 if self.device.is_gpu else int(GAPS * made.cycled)
+        factor = ADAPTER_GAPS if self.setup.policy.has_adapters else GAPS
+        gaps = 0 if self.device.is_gpu else int(factor * made.cycled)
         return replace(made, bytes=made.bytes + gaps)
 
     def _batch(self, rows: Any) -> Any:
@@ -297,16 +261,29 @@ class _Stage:
 
         return self._rehearsed(work)
 
+    @property
+    def _captured(self) -> bool:
+        """Whether decoding steps are captured."""
+        return self.device.is_gpu and replays(inner(self.loaded.model).eval())
+
+    def _room(self) -> tuple[int, int, int]:
+        """Bytes of a token's keys and values, those of the device, and positions of the context."""
+        token = self.setup.token_bytes(self.sizes)
+        return token, self.device.memory, self.setup.policy.context() or 1 << 30
+
+    def held(self, decoded: Decoded) -> int:
+        """Bytes of keys and values that decoding leaves in use."""
+        return slot_bytes(decoded, *self._room()) if self._captured else 0
+
     def sampled(self, decoded: Decoded, base: int) -> tuple[int, float]:
         """The most memory and the seconds of decoding, with `base` bytes in use."""
         device, sizes = self.device, self.sizes
-        token = sizes.token // (2 if self.setup.precision != "32-true" else 1)
-        context = self.setup.policy.context() or 1 << 30
+        token, _, context = self._room()
         rows = running(decoded, token, device.memory)
         prompts = min(len(decoded.prompts), rows)
         longest = max(decoded.prompts)
         reads, steps = self.read(prompts, longest), self.read(rows, 1)
-        cache = cache_bytes(decoded, token, device.memory, context)
+        cache = cache_bytes(decoded, *self._room(), captured=self._captured)
         chosen = logits_bytes(rows, sizes.vocabulary, {decoded.sampling.temperature: None})
         bytes_ = max(reads.bytes + prompts * longest * token, chosen + steps.bytes) + cache
         length = min(decoded.sampling.max_new_tokens, max(context - longest, 1))

@@ -17,14 +17,13 @@ WIDE = 1 << 13  # outputs of a layer, a head, that is sliced with more rows, too
 SOME = range(4, 65)
 
 
-def product(states: Tensor, layer: nn.Linear) -> Tensor:
-    """What a linear layer makes of states (B, in): (B, out)."""
-    weight = layer.weight
+def product(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What a linear layer with weights (out, in) makes of states (B, in): (B, out)."""
     out, width = weight.shape
     rows = len(states)
     sliced = rows in (SOME if out >= WIDE else FEW) and weight.numel() >= LEAST
-    if not sliced or layer.bias is not None or not _plain(states, weight):
-        return nn.functional.linear(states, weight, layer.bias)
+    if not sliced or bias is not None or not _plain(states, weight):
+        return nn.functional.linear(states, weight, bias)
     size = max(SLICE // width, 1)
     whole = out // size * size
     slices = weight[:whole].view(-1, size, width).transpose(1, 2)

@@ -123,13 +123,16 @@ def step(
     if hidden is not None:
         bias = states.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[:, None, None]
     for layer, memory in zip(decoder.layers, cache.layers):
-        own, gated = layer.self_attn, layer.mlp
-        normed = _norm(layer.input_layernorm, states)
+        # not as attributes, which a module looks for in three places
+        parts = layer._modules
+        own, gated = parts["self_attn"], parts["mlp"]._modules
+        normed = _norm(parts["input_layernorm"], states)
         attended = _attended(own, normed, rotary, bias=bias, memory=memory)
-        states = states + _linear(own.o_proj, attended)
-        normed = _norm(layer.post_attention_layernorm, states)
-        gate = gated.act_fn(_linear(gated.gate_proj, normed))
-        states = states + _linear(gated.down_proj, gate.mul_(_linear(gated.up_proj, normed)))
+        states = states + _linear(own._modules["o_proj"], attended)
+        normed = _norm(parts["post_attention_layernorm"], states)
+        gate = gated["act_fn"](_linear(gated["gate_proj"], normed))
+        gate.mul_(_linear(gated["up_proj"], normed))
+        states = states + _linear(gated["down_proj"], gate)
     return _linear(base.lm_head, _norm(decoder.norm, states))
 
 
@@ -137,16 +140,19 @@ def _linear(layer: Any, states: Tensor) -> Tensor:
     """A linear layer, which may be adapted."""
     if type(layer) is not nn.Linear or _hooked(layer):
         return layer(states)
-    return product(states, layer)
+    weight, bias = layer._parameters["weight"], layer._parameters["bias"]
+    assert weight is not None
+    return product(states, weight, bias)
 
 
 def _norm(norm: Any, states: Tensor) -> Tensor:
     """A norm over the last axis. In 32 bits PyTorch's has the same bits as that of transformers,
     which casts to 32 bits and back.
     """
-    if type(norm) in _NORMS and states.dtype == torch.float32 == norm.weight.dtype:
-        shape = norm.weight.shape
-        return nn.functional.rms_norm(states, shape, norm.weight, norm.variance_epsilon)
+    if type(norm) in _NORMS:
+        weight = norm._parameters["weight"]
+        if states.dtype == torch.float32 == weight.dtype:
+            return torch.rms_norm(states, weight.shape, weight, norm.variance_epsilon)
     return norm(states)
 
 
@@ -165,10 +171,11 @@ def _attended(
 ) -> Tensor:
     """What the heads of a layer see, side by side (B, G R D)."""
     size, width = len(states), own.head_dim
-    query, key, value = (_linear(each, states) for each in (own.q_proj, own.k_proj, own.v_proj))
-    if hasattr(own, "q_norm"):
-        query = _norm(own.q_norm, query.view(size, -1, width)).flatten(1)
-        key = _norm(own.k_norm, key.view(size, -1, width)).flatten(1)
+    parts = own._modules
+    query, key, value = [_linear(parts[name], states) for name in ("q_proj", "k_proj", "v_proj")]
+    if "q_norm" in parts:
+        query = _norm(parts["q_norm"], query.view(size, -1, width)).flatten(1)
+        key = _norm(parts["k_norm"], key.view(size, -1, width)).flatten(1)
     turned = torch.cat([query, key], 1).view(size, -1, width)
     halves = turned.chunk(2, -1)
     turned = turned * rotary[0] + torch.cat([halves[1], halves[0]], -1).mul_(rotary[1])

@@ -40,7 +40,7 @@ def training_curves(root: Path) -> tuple[list[TrainingCurve], list[str]]:
     unless none are to be expected.
 
     A run that was resumed has a log for every session: a later one replaces the steps that it
-    repeated.
+    repeated. Of the step at which it begins, it may have the validation alone.
     """
     files = logs_of(root)
     if not files:
@@ -51,7 +51,7 @@ def training_curves(root: Path) -> tuple[list[TrainingCurve], list[str]]:
         session = _metrics(file)
         begin = min((step for values in session.values() for step in values), default=None)
         for name, values in points.items() if begin is not None else ():
-            earlier = {step: value for step, value in values.items() if step < begin}
+            earlier = {step: value for step, value in values.items() if step <= begin}
             points[name] = earlier | session[name]
     run = root.resolve().name
     return [

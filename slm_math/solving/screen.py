@@ -174,6 +174,13 @@ class Screen:
             yield from list(end.wrap(self.console, width))[-lines:]
 
 
+# why a reply is unusable, by the notes of agents
+_UNUSABLE = {
+    "empty": "it is empty",
+    "truncated": "it hit the limit of tokens before what the agent needs",
+}
+
+
 def _note(note: Note) -> str:
     """A note on one line."""
     if note.text is not None:
@@ -184,4 +191,7 @@ def _note(note: Note) -> str:
     votes = f" ({100 * (note.value or 0):.0f} % of the votes)" if share else ""
     role = f" (by the {plain(note.role, 40)})" if note.role else ""
     branch = f" [{'.'.join(map(str, note.branch))}]" if note.branch else ""
-    return f"{note.kind}{branch}: {text}{votes}{role}"
+    kind = note.kind
+    if kind == "lost":
+        kind, text = "unusable reply", _UNUSABLE.get(text, text)
+    return f"{kind}{branch}: {text}{votes}{role}"

@@ -77,7 +77,10 @@ class Curves(FollowedFiles):
             if session is None or not session.trains or not session.rows:
                 continue
             begin = min(row.step for row in session.rows)
-            rows = [row for row in rows if row.step < begin] + session.rows
+            # a session may begin with the validation after the last step of the one before
+            again = {row.trains for row in session.rows if row.step == begin}
+            last = [row for row in rows if row.step == begin and row.trains not in again]
+            rows = [row for row in rows if row.step < begin] + last + session.rows
         return rows
 
     def first_steps(self) -> dict[int, int]:

@@ -17,35 +17,36 @@ HUB = "--model.policy.path=owner/name"
 JUDGE = "{class_path: AgentEval, agents: {x: {class_path: Judge, a: 1}}}"
 REFUSED: dict[str, tuple[list[str], str]] = {
     "file": ([SFT, "--config", "nowhere.yaml"], "config file does not exist: nowhere.yaml"),
-    "section": (["--trianer.max_steps=3"], "trianer.max_steps: did you mean trainer.max_steps?"),
-    "last part": ([SFT, "--lr=1e-5"], "there is no option lr: did you mean model.optim.lr?"),
-    "name elsewhere": ([SFT, "--optim.learning_rate=1"], "learning_rate: did you mean model.optim"),
-    "no section": ([GRPO, "--max_epochs", "3"], "max_epochs: did you mean trainer.max_epochs?"),
-    "option of an agent": ([GRPO, "--temperature=1"], "did you mean model.agent.temperature or"),
-    "two places": ([SFT, "--limit", "4"], "limit: did you mean data.limit or eval.limit?"),
-    "trainer": ([SFT, "--trainer.max_epocs", "3"], "option trainer.max_epocs: did you mean max_ep"),
+    "section": (["--trianer.max_steps=3"], "--trianer.max_steps: did you mean --trainer.max"),
+    "last part": ([SFT, "--lr=1e-5"], "no option --lr: did you mean --model.optim.lr?"),
+    "name elsewhere": ([SFT, "--optim.learning_rate=1"], "_rate: did you mean --model.optim"),
+    "of another place": ([SFT, "--root=x"], "root: did you mean --trainer.default_root_dir"),
+    "no section": ([GRPO, "--max_epochs", "3"], "did you mean --trainer.max_epochs?"),
+    "option of an agent": ([GRPO, "--temperature=1"], "did you mean --model.agent.temperature or"),
+    "two places": ([SFT, "--limit", "4"], "limit: did you mean --data.limit or --eval.limit?"),
+    "trainer": ([SFT, "--trainer.max_epocs", "3"], "max_epocs: did you mean --trainer.max_ep"),
     "model": ([SFT, "--model=SFTModul"], "model: there is no class SFTModul: did you mean SFTMod"),
     "dotted": (["--model.class_path=slm_math.modules.sft.SFTModul"], "did you mean SFTModule?"),
     "agent": ([GRPO, "--model.agent=SingelShot"], "model.agent: there is no class SingelShot: did"),
-    "in an agent": ([GRPO, "--model.agent.promt=x"], "no option model.agent.promt: did you mean p"),
-    "in a part": ([GRPO, "--model.optim.lrr=1"], "no option model.optim.lrr: did you mean lr?"),
+    "in an agent": ([GRPO, "--model.agent.promt=x"], "promt: did you mean --model.agent.p"),
+    "in a part": ([GRPO, "--model.optim.lrr=1"], "model.optim.lrr: did you mean --model.optim.lr?"),
     "reward": ([GRPO, "--model.rewards=[Corect]"], "model.rewards: there is no class Corect"),
     "callback": ([SFT, "--trainer.callbacks+=ExportHFF"], "no class ExportHFF: did you mean"),
     "source": ([SFT, "--data.source=GSM9K"], "data.source: there is no class GSM9K"),
-    "in a source": ([SFT, "--data.source.trian=1"], "option data.source.trian: did you mean"),
+    "in a source": ([SFT, "--data.source.trian=1"], "option --data.source.trian: did you mean"),
     "inside": (
         [SFT, "--trainer.callbacks+=" + JUDGE],
         "there is no option trainer.callbacks.agents.x.a",
     ),
     "beginning of a name": (
         [SFT, "--trainer.max_step", "3"],
-        "there is no option trainer.max_step: did you mean max_steps?",
+        "there is no option --trainer.max_step: did you mean --trainer.max_steps?",
     ),
     "beginning of a name inside": (
         [GRPO, HUB, "--model.policy.pat=a/b"],
-        "there is no option model.policy.pat: did you mean path?",
+        "there is no option --model.policy.pat: did you mean --model.policy.path?",
     ),
-    "beginning at the top": ([SFT, "--ckpt=last"], "no option ckpt: did you mean ckpt_path?"),
+    "beginning at the top": ([SFT, "--ckpt=last"], "no option --ckpt: did you mean --ckpt_path?"),
     "model folder": (
         [GRPO, "--model.policy.path=runs/nowhere/export"],
         "model path runs/nowhere/export does not exist (a hub model is written owner/name)",
@@ -103,7 +104,7 @@ def test_file_and_line_are_named(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("model:\n  # of the optimizer\n  optim:\n    learning_rate: 1e-5\n")
     expected = f"config file {file}, line 4: there is no option model.optim.learning_rate: did you"
-    with pytest.raises(ValueError, match=re.escape(f"{expected} mean lr?")):
+    with pytest.raises(ValueError, match=re.escape(f"{expected} mean model.optim.lr?")):
         refuse("fit", [SFT, f"--config={file}"], RENAMED)
     file.write_text("- model\n")
     with pytest.raises(ValueError, match=r"mine\.yaml holds a list, and a config holds options"):

@@ -30,6 +30,15 @@ def evaluate(model: str, out: Path, *more: str) -> None:
     run(["eval", *(f"--{name}={value}" for name, value in options.items()), *more])
 
 
+def test_without_an_agent_it_is_a_single_shot_and_says_so(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(model, tmp_path, "--agents=null")
+    assert "agent: single_shot (SingleShot, one reply);" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "single_shot" / "summary.json").read_text())
+    assert summary["n"] == 5
+
+
 def test_eval_resumes_after_an_interrupt_and_refuses_another_evaluation(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

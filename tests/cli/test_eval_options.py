@@ -102,9 +102,9 @@ def test_without_an_evaluation_they_are_refused(
 
 
 REFUSED = {
-    "limt": ("--eval.limt=5", "there is no option eval.limt: did you mean limit"),
-    "short": ("--eval.max_new_tokens=5", "did you mean eval.inference.sampling.max_new_tokens?"),
-    "former": ("--eval.sampling.top_k=5", "did you mean eval.inference.sampling?"),
+    "limt": ("--eval.limt=5", "there is no option --eval.limt: did you mean --eval.limit"),
+    "short": ("--eval.max_new_tokens=5", "did you mean --eval.inference.sampling.max_new_tokens?"),
+    "former": ("--eval.sampling.top_k=5", "did you mean --eval.inference.sampling?"),
     "agent": ("--eval.agents.a=SingelShot", "eval.agents.a: there is no class SingelShot: did"),
     "in a file": ('--config={"eval": {"top_p": 0.5}}', "mean eval.inference.sampling.top_p?"),
 }

@@ -118,6 +118,20 @@ def test_model_of_a_checkpoint_is_the_export_of_its_moment(
     assert {path.name for path in tmp_path.iterdir()} <= {"base", "adapter", "run", "half", "end"}
 
 
+def test_the_folder_of_a_run_stands_for_its_last_checkpoint(
+    lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copied(lora, tmp_path)
+    (run / "checkpoints").mkdir(exist_ok=True)
+    for checkpoint, name in (("end", "last"), ("half", "best")):
+        shutil.copy(run / f"{checkpoint}.ckpt", run / "checkpoints" / f"{name}.ckpt")
+    status, out, _ = ask(capsys, "export", "--check=false", run, "--out", tmp_path / "x")
+    assert status == 0
+    last = run / "checkpoints" / "last.ckpt"
+    assert f"checkpoint: {last}, the last of the run; others there: best.ckpt" in out
+    assert files(tmp_path / "x") == files(run / "export")
+
+
 def test_merged_export_is_base_plus_scaled_product(
     lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

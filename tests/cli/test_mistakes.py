@@ -55,11 +55,15 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "misspelled in one of many": (
         [*EVAL, "--agents.x=MajorityVote", "--agents.x.kk=3"],
-        ["there is no option agents.x.kk: did you mean k?"],
+        ["there is no option --agents.x.kk: did you mean --agents.x.k"],
     ),
     "function as a reward": (
         [*FIT_GRPO, "--model.rewards+=json.dumps"],
-        ["model.rewards: json.dumps is not a Reward, whose class a config names, not a function"],
+        [
+            "model.rewards: json.dumps is a function, and a reward is a class with one method",
+            "`class Dumps(Reward):` with `def __call__(self, graded): return float(",
+            "and name json.Dumps;",
+        ],
     ),
     "no GPU": (
         [*FIT, "--trainer.accelerator=gpu"],
@@ -77,30 +81,29 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "argument that nobody takes": (["doctor", "now"], ["unexpected argument now"]),
     "last part of an option": (
         [*EVAL, "--max_new_tokens=5"],
-        ["max_new_tokens: did you mean inference.sampling.max_new_tokens?"],
+        ["max_new_tokens: did you mean --inference.sampling.max_new_tokens?"],
     ),
-    "beginning of a name": (["grade", "x.jsonl", "--comp=x"], ["comp: did you mean completion?"]),
+    "beginning of a name": (["grade", "x.jsonl", "--comp=x"], ["comp: did you mean --completion?"]),
     "beginning of one of plan": (
         ["plan", f"--config={CONFIGS / 'sft/full.yaml'}", "--devi=cpu"],
-        ["there is no option devi: did you mean device?"],
+        ["there is no option --devi: did you mean --device?"],
     ),
     "hyphen": (
         ["grade", "x.jsonl", "--second-opinion"],
-        ["there is no option second-opinion: did you mean second_opinion?"],
+        ["there is no option --second-opinion: did you mean --second_opinion?"],
     ),
     "misspelled inside": (
         [*EVAL, "--inference.sampling.temprature=1"],
-        ["inference.sampling.temprature: did you mean temperature?"],
+        ["inference.sampling.temprature: did you mean --inference.sampling.temperature?"],
     ),
-    "one of many": ([*EVAL, "--agent=SingleShot"], ["option agent: did you mean agents?"]),
+    "one of many": ([*EVAL, "--agent=SingleShot"], ["option --agent: did you mean --agents?"]),
     "no name": (
         [*EVAL, "--agents=SingleShot"],
         ["agents: expected values by name, such as --agents.NAME SingleShot, got SingleShot"],
     ),
-    "none of the choices": (
-        [*EVAL, "--inference.engine=vlm"],
-        ["inference.engine: vlm is none of auto, transformers, vllm: did you mean vllm?"],
-    ),
+    "no choice": ([*EVAL, "--inference.engine=vlm"], ["engine: vlm is none of auto", "mean vllm?"]),
+    "choice elsewhere": (["compare", "--over=cost"], ["that is `slm-math results --over cost`"]),
+    "name in statistics": (["power", "--n=100"], ["there is no option n: did you mean problems?"]),
     "no list": (
         [*EVAL, "--inference.sampling.stop=x"],
         ["inference.sampling.stop: expected a list, such as '[x]', got x"],
@@ -150,7 +153,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "misspelled option": ([*FIT_GRPO, "--model.agent.promt=x"], ["model.agent.promt", "prompt?"]),
     "option of training": (
         ["eval", "--trainer.max_epochs=1"],
-        ["there is no option trainer.max_epochs"],
+        ["there is no option --trainer.max_epochs"],
     ),
     "option that a later file overrides": (
         ["eval", "--out=X", "--limit=3", f"--config={CONFIGS / 'eval/gsm8k.yaml'}"],

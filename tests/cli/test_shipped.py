@@ -66,7 +66,7 @@ def test_an_unknown_config_names_the_nearest(
 
 def test_every_kind_of_command_takes_names(capsys: pytest.CaptureFixture[str]) -> None:
     refuse("fit", ["--config", "sft/full", "-c", "fast"], RENAMED)
-    with pytest.raises(ValueError, match="did you mean max_epochs"):
+    with pytest.raises(ValueError, match=r"did you mean --trainer\.max_epochs"):
         refuse("fit", ["--config", "sft/full", "--trainer.max_epocs=3"], RENAMED)
     fit = shown(capsys, "fit", "--config", "sft/full", "--config=fast.yaml")
     assert fit["data"]["init_args"]["source"]["class_path"].endswith("Arithmetic")

@@ -94,7 +94,10 @@ def test_what_does_not_fit_is_changed(capsys: ANY) -> None:
     ("arguments", "error"),
     [
         (["--device=tpu"], f"--device tpu: it is one of {', '.join(DEVICES)}"),
-        (["--model.optim.lrr=1"], "there is no option model.optim.lrr: did you mean lr?"),
+        (
+            ["--model.optim.lrr=1"],
+            "there is no option --model.optim.lrr: did you mean --model.optim.lr?",
+        ),
         (["--model.policy={path: ./nowhere}"], "model path ./nowhere does not exist"),
         (["--trainer.precision=16-true"], "trainer.precision 16-true is not supported"),
     ],

@@ -5,11 +5,12 @@ import torch
 from tiny import LORA, SCRATCH
 
 from slm_math.modules.optim import Optim
-from slm_math.planning.memory import cache_bytes, resident_bytes, width
+from slm_math.planning.memory import cache_bytes, resident_bytes, slot_bytes, width
 from slm_math.planning.network import Sizes, network
 from slm_math.planning.workload import Decoded
 from slm_math.policy.caches import RowCache
 from slm_math.policy.config import Policy
+from slm_math.policy.slots import SlotCache
 from slm_math.types import Sampling
 
 ROLES = ("solver",)
@@ -83,3 +84,18 @@ def test_requests_beyond_the_slots_stay_as_beginnings() -> None:
     decoded = Decoded((10,) * 6, 2, Sampling(max_new_tokens=20), slots=4)
     running, ended = 4 * width(10, 30) * 8, 8 * 30 * 8
     assert cache_bytes(decoded, 8, memory=1 << 30, context=512) == running + ended
+
+
+def test_buffers_of_captured_steps_are_those_of_the_slots() -> None:
+    decoded = Decoded((100, 140), 2, Sampling(max_new_tokens=60), slots=None)
+    loaded = Policy(scratch=SCRATCH).load(ROLES)
+    cache = SlotCache(loaded.model, lambda run: run)
+    like = RowCache(2)
+    states = torch.zeros(1, 2, 1, 8)
+    for layer in range(2):
+        like.update(states, states, layer)
+    cache.reserve(like, rows=4, width=200)
+    own = sum(buffer.nbytes for layer in cache.layers for buffer in layer.buffers)
+    token = sizes_of(FULL).token
+    assert slot_bytes(decoded, token, memory=1 << 30, context=512) == own
+    assert slot_bytes(decoded, token, memory=8 * own - 1, context=512) == 0

@@ -9,7 +9,9 @@ from tiny import LORA, SCRATCH
 from slm_math.planning import predict as predicting
 from slm_math.planning.advice import changes
 from slm_math.planning.devices import Device
-from slm_math.planning.predict import RunPlan, Setup, predict
+from slm_math.planning.network import Sizes
+from slm_math.planning.phases import RunPlan
+from slm_math.planning.predict import Setup, predict
 from slm_math.planning.workload import Decoded, Step, Workload, assumed_rows
 from slm_math.policy.config import Policy
 from slm_math.types import Sampling
@@ -84,6 +86,21 @@ def test_replies_take_a_cache_and_logits() -> None:
     rest = made.resident.networks + made.resident.moments
     # 32 sequences of 120 tokens at least, whose keys and values have 256 bytes a token
     assert phase.bytes - rest > 32 * 120 * made.sizes.token
+
+
+def test_buffers_of_captured_steps_stay_during_updates() -> None:
+    sampled = Decoded((20,) * 4, 8, Sampling(max_new_tokens=100), None)
+    policy = Policy(scratch=SCRATCH)
+    work = replace(ROWS, evaluated=(sampled,))
+    update = {}
+    for device in (GPU, DEVICE):
+        for kind in (ROWS, work):
+            phases = plan_of(policy, device, kind).phases
+            update[device, kind] = next(one.bytes for one in phases if one.name == "update")
+    # 32 slots of 128 positions, on a GPU only
+    held = 32 * 128 * Sizes.of(setup_of(policy).network()).token
+    assert update[GPU, work] - update[GPU, ROWS] == held
+    assert update[DEVICE, work] == update[DEVICE, ROWS]
 
 
 def test_a_plan_that_does_not_fit_says_what_to_change() -> None:

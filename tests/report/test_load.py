@@ -107,6 +107,22 @@ def test_metrics_of_training_are_curves_and_repeated_steps_are_replaced(tmp_path
     assert "t: 2 steps, from 3 to 2.5." in plot.caption
 
 
+def test_a_session_that_begins_with_a_validation_keeps_the_step_before_it(tmp_path: Path) -> None:
+    write(tmp_path / "t" / "eval" / "epoch-0" / "a", [record(0, True)])
+    logs = [
+        "step,train/loss,val/loss\n0,3.0,\n1,2.0,\n2,9.0,\n",
+        "step,train/loss,val/loss\n1,,2.5\n2,1.0,\n3,,0.5\n",
+    ]
+    for number, text in enumerate(logs):
+        (tmp_path / "t" / "logs" / f"version_{number}").mkdir(parents=True)
+        (tmp_path / "t" / "logs" / f"version_{number}" / "metrics.csv").write_text(text)
+    material = load([str(tmp_path / "t")])
+    assert {curve.metric: curve.points for curve in material.training} == {
+        "train/loss": ((0, 3.0), (1, 2.0), (2, 1.0)),
+        "val/loss": ((1, 2.5), (3, 0.5)),
+    }
+
+
 def test_the_parts_of_a_training_run_s_data_are_read(tmp_path: Path) -> None:
     write(tmp_path / "t" / "eval" / "epoch-0" / "a", [record(0, True)])
     shares = {"gsm8k": {"items": 12, "draws": 9}, "math": {"items": 24, "draws": 27}}

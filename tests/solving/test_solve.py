@@ -168,6 +168,20 @@ def test_programs_are_colored_on_a_terminal_and_shown_once(shown: Text) -> None:
     assert "draft: no answer" in plain
 
 
+def test_unusable_replies_are_told_in_plain_words(shown: Text) -> None:
+    def notes() -> Any:
+        [reply] = yield [Generate(user("?"))]
+        yield [Note("lost", reason, role="solver") for reason in ("empty", "truncated", "gone")]
+        return reply.text
+
+    lines = shown(notes, ["Hm."], terminal=False).splitlines()
+    assert [line.partition("unusable reply: ")[2] for line in lines if "unusable" in line] == [
+        "it is empty (by the solver)",
+        "it hit the limit of tokens before what the agent needs (by the solver)",
+        "gone (by the solver)",
+    ]
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_control_characters_have_no_effect(shown: Text, terminal: bool) -> None:
     hostile = f"a{CLEAR}b\x9b2J\u202e[bold]c[/bold]\r\n```python\nprint(4) # {CLEAR}\n```\n\ud800"

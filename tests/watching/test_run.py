@@ -98,6 +98,20 @@ def test_a_resumed_run_drops_the_steps_that_it_repeats(tmp_path: Path) -> None:
     assert [(step, values["train/loss"]) for step, values in second["rows"]] == [(1, 1.0), (2, 7.0)]
 
 
+def test_a_session_that_begins_with_a_validation_keeps_the_step_before_it(tmp_path: Path) -> None:
+    root = run(tmp_path, log="epoch,step,train/loss,val/loss\n0,0,3,\n0,1,2,\n")
+    folder = root / "logs" / "version_1"
+    folder.mkdir()
+    (folder / "metrics.csv").write_text("epoch,step,train/loss,val/loss\n0,1,,5\n1,2,1,\n")
+    rows = told(WatchedRun(root))["rows"]
+    assert [values for _, values in rows] == [
+        {"train/loss": 3.0},
+        {"train/loss": 2.0},
+        {"val/loss": 5.0},
+        {"train/loss": 1.0},
+    ]
+
+
 def test_ranks_and_roles_are_one_run(tmp_path: Path) -> None:
     root = run(tmp_path, batch(0, 0, [1.0, 0.0]))
     other = [sample("q/1", place, role="judge", reward=2.0) for place in range(2)]

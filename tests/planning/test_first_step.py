@@ -1,0 +1,68 @@
+"""What `fit` foresees of its first step, against closed forms and the plan of the same run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+import pytest
+from tiny import LORA, SCRATCH, chats, grpo, problems, sft, trainer
+
+from slm_math.modules.base import PolicyModule
+from slm_math.planning.devices import device_named
+from slm_math.planning.first_step import FirstStep, foresee
+from slm_math.planning.of_run import setup_of, workload_of
+from slm_math.planning.predict import predict
+from slm_math.policy.config import Lora, Policy
+from slm_math.types import Sampling
+
+IDLE = 1 << 20
+ANY = L.LightningDataModule
+
+
+def fitted(root: Path, module: PolicyModule, data: ANY) -> FirstStep:
+    trainer(root, limit_train_batches=0).fit(module, data)
+    return foresee(module, data, IDLE)
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_fine_tuning_holds_weights_gradients_and_two_moments(
+    lora: Lora | None, tmp_path: Path
+) -> None:
+    module = sft(Policy(scratch=SCRATCH, lora=lora))
+    step = fitted(tmp_path, module, chats())
+    weights = list(module.model.parameters())
+    trained = sum(p.numel() for p in weights if p.requires_grad)
+    assert step.bytes == IDLE + 4 * sum(p.numel() for p in weights) + 12 * trained
+
+
+def test_tokens_are_those_of_the_mean_step(tmp_path: Path) -> None:
+    data = chats(batch_size=8)
+    step = fitted(tmp_path, sft(), data)
+    lengths = [len(row.ids) for row in data.rows["train"]]
+    mean = 8 * sum(lengths) / len(lengths)
+    assert abs(step.tokens - mean) < 0.05 * mean  # of 64 of the 84 rows
+    assert not step.samples
+
+
+def test_sampled_tokens_are_at_most_those_of_replies_of_the_longest_kind(tmp_path: Path) -> None:
+    module = grpo(sampling=Sampling(max_new_tokens=11), group_size=4)
+    step = fitted(tmp_path, module, problems(batch_size=7))
+    assert (step.tokens, step.samples) == (7 * 4 * 11, True)
+
+
+def test_it_is_a_part_of_the_plan_of_the_same_run(tmp_path: Path) -> None:
+    module, data = grpo(sampling=Sampling(max_new_tokens=300)), problems()
+    step = fitted(tmp_path, module, data)
+    plan = predict(
+        setup_of(module, "32-true"), workload_of(module, data, ()), device_named("cpu"), IDLE
+    )
+    phases = {phase.name: phase.bytes for phase in plan.phases}
+    assert phases["optimizer"] <= step.bytes < max(phases.values())
+
+
+def test_what_is_planned_stands_beside_what_was_measured() -> None:
+    assert FirstStep(1814.3, False, 600 << 20).lines(1790.0, 1700 << 20) == [
+        "  tokens: planned 1,814 -> 1,790",
+        "  memory: planned 600 MiB and activations -> 1,700 MiB",
+    ]
