@@ -119,7 +119,7 @@ def _check_manifest(run: FrozenRun) -> None:
         "identity.problems": (identity.get("problems"), problems),
         "records": (manifest.get("records", n), n),
     }
-    each = n // problems if n % problems == 0 else None
+    each = _samples_each(run)
     if "tool" in identity:  # some problems of saved completions may have more samples than others
         says["identity.rows"] = identity.get("rows"), n
         each = max(Counter(record.id for record in run.records).values())
@@ -129,6 +129,22 @@ def _check_manifest(run: FrozenRun) -> None:
             raise ValueError(
                 f"{run.name}: its manifest says {name}: {stated!r:.40}, and its records {true!r}"
             )
+
+
+def _samples_each(run: FrozenRun) -> int | None:
+    """How many samples every problem of a run has; None if some have more than others. Raises
+    ValueError unless those of each are numbered from 0 on.
+    """
+    counts = Counter[str]()
+    for record in run.records:
+        if record.sample != counts[record.id]:
+            raise ValueError(
+                f"{run.name}: problem {record.id!r:.60} has a sample {record.sample}, and should "
+                f"have {counts[record.id]}"
+            )
+        counts[record.id] += 1
+    sizes = set(counts.values())
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _one(runs: Sequence[FrozenRun], name: str) -> str:
@@ -211,6 +227,7 @@ def _run(run: FrozenRun, samples: Samples, design: Design) -> dict[str, Any]:
         "cluster": samples.cluster,
         "units": len(set(samples.units.tolist())),
         "samples": summary.n,
+        "samples_each": _samples_each(run),
         "correct": int(samples.total(lambda one: one.correct)),
         "accuracy": summary.accuracy,
         "low": summary.low,

@@ -63,8 +63,10 @@ def statement(claim: Mapping[str, Any]) -> list[str]:
 
 
 def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
-    each = run["samples"] // run["problems"]
-    samples = f", {each} samples each" if each > 1 else ""
+    each = run["samples_each"]
+    samples = "" if each == 1 else f", {each} samples each"
+    if each is None:
+        samples = f", the mean over {run['problems']} problems with different numbers of samples"
     bad = [f"{run[key]} {key}" for key in ("broken", "skipped", "undecided") if run[key]]
     counted = f"; counted as wrong: {', '.join(bad)}" if bad else ""
     batches = {None: "", 0: " before training"}.get(

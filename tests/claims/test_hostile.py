@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from claims.claimed import claimed, forged, overlap, written
+from claims.claimed import ABOUT, TASKS, claimed, forged, overlap, solves, written
+from evaluation.one_by_one import OneByOne, run
 from rich.console import Console
 
+from slm_math.agents import SingleShot
 from slm_math.claims.archive import Budget, compressed, decompressed_lines, json_bytes
 from slm_math.claims.archive import members as members_of
 from slm_math.claims.check import check_claim
 from slm_math.claims.figures import claim_members
-from slm_math.claims.frozen import FrozenRun
-from slm_math.records.encoding import to_json
+from slm_math.claims.frozen import FrozenRun, runs_of
+from slm_math.records.encoding import json_line, to_json
 from slm_math.records.record import Record, TurnEvent
 
 RECORDS = "runs/1/records.jsonl.gz"
@@ -158,3 +160,26 @@ def test_whatever_a_check_raises_is_a_line(
         with monkeypatch.context() as patch:
             patch.setattr(f"slm_math.claims.check.{place}", fail)
             assert any("cannot be read (OverflowError) too large" in line for line in moved(path))
+
+
+def test_samples_of_one_problem_have_one_reference(tmp_path: Path) -> None:
+    """The hash of the problems is that of their first samples."""
+    run(tmp_path / "a", OneByOne(solves(lambda n: n > 5)), SingleShot(), TASKS, samples=2, **ABOUT)
+    [own] = runs_of([str(tmp_path / "a")])
+    path = written(tmp_path / "c.zip", claim_members([own]))
+    assert not moved(path)
+    lines = list(map(to_json, own.records))
+    assert (lines[1]["sample"], lines[1]["correct"]) == (1, False)
+    lines[1] |= {"gold": lines[1]["answer"], "correct": True, "reason": "exact", "lenient": True}
+    members = members_of(path) | {RECORDS: compressed(b"".join(map(json_line, lines)))}
+    found = moved(written(tmp_path / "c.zip", members))
+    assert any("problem 'p/0' disagree about what it is: sample 1" in line for line in found)
+
+
+@pytest.mark.parametrize("sample", [-1, 1, 10**12])
+def test_samples_are_numbered_from_0_on(
+    tmp_path: Path, runs: Sequence[FrozenRun], sample: int
+) -> None:
+    records = [replace(runs[0].records[0], sample=sample), *runs[0].records[1:]]
+    with pytest.raises(ValueError, match=f"problem 'p/0' has a sample {sample}, and should have 0"):
+        forged(tmp_path / "c.zip", [replace(runs[0], records=records)])
