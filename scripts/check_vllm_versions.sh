@@ -37,7 +37,7 @@ for version in "${versions[@]}"; do
     [ "$check" != check_vllm ] || command=(scripts/check_vllm.py)
     if "$venv/bin/python" "${command[@]}" >"$log" 2>&1; then passes=yes; else passes=NO failed=1; fi
     # pytest's counts, or what check_vllm.py says of its bars
-    line=$(grep -E '[0-9]+ (passed|failed|error|skipped)|bars (met|MISSED)' "$log" | tail -n 1 | tr -d '=' || true)
+    line=$(grep -E '[0-9]+ (passed|failed|error|skipped)|bars met|BARS MISSED' "$log" | tail -n 1 | tr -d '=' || true)
     results[$version,$check]="$passes: $(sed -E 's/ in [0-9.]+s.*//; s/^ *([0-9]+ s; )?//' <<<"${line:-see the log}")"
     echo "vLLM $version, $check: ${results[$version,$check]}"
   done

@@ -29,8 +29,12 @@ set -euo pipefail
 source "${SLM_MATH_VENV:-.venv}/bin/activate"
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 server=${nodes[0]} trainers=("${nodes[@]:1}")
+tasks=$((${#trainers[@]} * SLURM_NTASKS_PER_NODE))  # srun would take the number of the whole job
 address=http://$server:${PORT:-8000}
 root=${RUN:-runs/$SLURM_JOB_NAME}
+
+# srun does not ask for what sbatch was asked for (since SLURM 22.05): each task would get one core
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 
 # the signal before the end goes to all steps of a job, and the server has to serve until the last step of training ends
 srun --nodes=1 --ntasks=1 --ntasks-per-node=1 --gpus-per-node="$SLURM_GPUS_PER_NODE" -w "$server" --exact \
@@ -39,16 +43,12 @@ srun --nodes=1 --ntasks=1 --ntasks-per-node=1 --gpus-per-node="$SLURM_GPUS_PER_N
 serving=$!
 trap 'kill "$serving" 2>/dev/null || true' EXIT
 
-# a strategy of one's own, or one that a config sets, stays
-case " $* " in
-  *" --trainer.strategy"* | *fsdp2* | *sharded*) strategy=() ;;
-  *) strategy=(--trainer.strategy ddp) ;;
-esac
+# Several tasks are ddp, unless an option or a config of the command names another strategy.
 # no `exec`: the server has to end with the training
-srun --kill-on-bad-exit=1 --nodes="${#trainers[@]}" --ntasks-per-node="$SLURM_NTASKS_PER_NODE" \
+srun --kill-on-bad-exit=1 --nodes="${#trainers[@]}" --ntasks="$tasks" --ntasks-per-node="$SLURM_NTASKS_PER_NODE" \
   -w "$(IFS=,; echo "${trainers[*]}")" --exact \
   env SLURM_NNODES="${#trainers[@]}" MASTER_ADDR="${trainers[0]}" \
   slm-math fit --seed_everything "${SEED:-0}" "$@" \
   --model.policy.path "$MODEL" --model.inference.vllm.servers "[$address]" \
   --trainer.default_root_dir "$root" --trainer.num_nodes "${#trainers[@]}" \
-  --trainer.devices "$SLURM_NTASKS_PER_NODE" "${strategy[@]}" --ckpt_path last_if_any
+  --trainer.devices "$SLURM_NTASKS_PER_NODE" --ckpt_path last_if_any

@@ -27,13 +27,11 @@ seed=${SLURM_ARRAY_TASK_ID:-0}
 root=${RUNS:-runs/$SLURM_JOB_NAME}/seed-$seed
 tasks=${SLURM_NTASKS_PER_NODE:-1}
 
-# a strategy of one's own, or one that a config sets, stays
-case "$((tasks * ${SLURM_NNODES:-1})) $* " in
-  1\ * | *" --trainer.strategy"* | *fsdp2* | *sharded*) strategy=() ;;
-  *) strategy=(--trainer.strategy ddp) ;;
-esac
+# srun does not ask for what sbatch was asked for (since SLURM 22.05): each task would get one core
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 
-# the first start begins a run, each later one goes on from the newest whole checkpoint
+# Several tasks are ddp, unless an option or a config of the command names another strategy. The first start begins a
+# run, each later one goes on from the newest whole checkpoint.
 exec srun --kill-on-bad-exit=1 slm-math fit --seed_everything "$seed" "$@" \
   --trainer.default_root_dir "$root" --trainer.num_nodes "${SLURM_NNODES:-1}" \
-  --trainer.devices "$tasks" "${strategy[@]}" --ckpt_path last_if_any
+  --trainer.devices "$tasks" --ckpt_path last_if_any

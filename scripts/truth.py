@@ -19,26 +19,27 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is imported
 
 import numpy as np
 from covering import ACCURACIES, PROBLEMS, SPREADS, Coverage, measured, probabilities
-from covering_units import templates, templates_of_two, worths
+from covering_means import projections, ratios, rewards
+from covering_pairs import control_arms, equal_cost, paired, paired_samples, seeds, twins
+from covering_power import of_samples, of_single, pilots
+from covering_turns import worths
+from covering_units import templates, templates_of_two
+from covering_verdicts import balanced, balanced_of_two, calibrated
 
-from slm_math.evaluation.compare import (
-    holm,
-    mcnemar,
-    paired_interval,
-    sign_flip,
-    spread_interval,
-)
+from slm_math.evaluation.compare import holm, mcnemar, sign_flip
 from slm_math.metrics.intervals import clustered, wilson
 from slm_math.metrics.samples import maj_at_k
 
 SAMPLES = (4, 16)
 LOW, HIGH = 0.94, 0.97
+FLIPS = 1000  # of a sign-flip test; commands take 10,000
 
 
 def of_values(values: np.ndarray) -> Iterator[tuple[float, float]]:
@@ -127,51 +128,6 @@ def maj_at_8(draws: int) -> Iterator[Coverage]:
         yield measured("maj@8", f"n {n}, p {p}, spread {spread}", truth, of_values(votes))
 
 
-def of_two_runs(
-    n: int, p: float, gain: float, alike: float, size: int, draw: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """The probabilities (draws, n) of two runs with accuracies p and p + gain: on a share `alike`
-    of the problems both have the same luck.
-    """
-    luck, other = draw.random((2, size, n))
-    other = np.where(draw.random((size, n)) < alike, luck, other)
-    return luck < p, other < p + gain
-
-
-def paired(draws: int) -> Iterator[Coverage]:
-    """The difference of two runs with a sample for each problem."""
-    draw = np.random.default_rng(4)
-    for n, p, gain, alike in pairs():
-        before, after = of_two_runs(n, p, gain, alike=alike, size=draws, draw=draw)
-        gained = (after & ~before).sum(1).tolist()
-        lost = (before & ~after).sum(1).tolist()
-        ends = (paired_interval(*each, n) for each in zip(gained, lost))
-        yield measured("paired, one sample", f"n {n}, p {p} {gain:+}, alike {alike}", gain, ends)
-
-
-def pairs() -> Iterator[tuple[int, float, float, float]]:
-    for n in PROBLEMS:
-        for p, gain in ((0.02, 0.0), (0.1, 0.05), (0.5, 0.0), (0.5, 0.1), (0.7, 0.02), (0.9, 0.08)):
-            for alike in (0.0, 0.5, 0.9):
-                yield n, p, gain, alike
-
-
-def paired_samples(draws: int) -> Iterator[Coverage]:
-    """The difference of two runs with four samples for each problem."""
-    draw, m = np.random.default_rng(5), 4
-    for n in PROBLEMS:
-        for p in (0.02, 0.1, 0.5, 0.9):
-            for spread in (0.3, 2.0, 10.0):
-                own = probabilities(p, spread, (draws, n), draw)
-                better = own + 0.1 * own * (1 - own)
-                truth = 0.1 * p * (1 - p) * spread / (spread + 1)
-                right, others = draw.binomial(m, own), draw.binomial(m, better)
-                differences = (others - right) / m
-                ends = (spread_interval(row.tolist()) for row in differences)
-                name = f"n {n}, p {p}, spread {spread}"
-                yield measured("paired, four samples", name, truth, ends)
-
-
 INTERVALS: dict[str, Callable[[int], Iterator[Coverage]]] = {
     "one": one_sample,
     "several": several_samples,
@@ -181,7 +137,18 @@ INTERVALS: dict[str, Callable[[int], Iterator[Coverage]]] = {
     "samples": paired_samples,
     "templates": templates,
     "two": templates_of_two,
-    "worth": worths,
+    "controls": control_arms,
+    "twins": twins,
+    "seeds": seeds,
+    "cost": equal_cost,
+    "balanced": balanced,
+    "verifiers": balanced_of_two,
+    "calibration": calibrated,
+    "turns": worths,
+    "pilots": pilots,
+    "ratios": ratios,
+    "projections": projections,
+    "rewards": rewards,
 }
 
 
@@ -201,20 +168,18 @@ def tests(draws: int) -> dict[str, float]:
             counts = zip(gained.T.tolist(), lost.T.tolist())
             alarms = [min(holm([mcnemar(*some) for some in zip(*each)])) <= 0.05 for each in counts]
             family = max(family, float(np.mean(alarms)))
-    flips = 0.0
-    for n, m in ((30, 4), (300, 4)):
-        own = probabilities(0.5, 2.0, (draws // 10, n), draw)
+    flips = {}
+    for n, m in ((30, 4), (30, 16), (300, 4)):
+        own = probabilities(0.5, 2.0, (draws, n), draw)
         differences = draw.binomial(m, own) - draw.binomial(m, own)
-        alarms = [sign_flip(row, 1000) <= 0.05 for row in whole(differences)]
-        flips = max(flips, float(np.mean(alarms)))
-    return {"McNemar": exact, "McNemar, three runs, Holm": family, "sign flips": flips}
+        alarms = [sign_flip(row, FLIPS) <= 0.05 for row in whole(differences)]
+        flips[f"sign flips, {n} problems, {m} samples"] = float(np.mean(alarms))
+    return {"McNemar": exact, "McNemar, three runs, Holm": family, **flips}
 
 
-def whole(rows: np.ndarray) -> Iterator[list[Any]]:
-    from fractions import Fraction
-
+def whole(rows: np.ndarray) -> Iterator[list[Fraction]]:
     for row in rows.tolist():
-        yield [Fraction(value) for value in row]
+        yield list(map(Fraction, row))
 
 
 def line(name: str, found: Sequence[Coverage]) -> dict[str, Any]:
@@ -248,30 +213,42 @@ def by_setting(found: Sequence[Coverage]) -> Iterator[str]:
         yield f"    n {n}, accuracy or its complement {'; '.join(cells)}"
 
 
+def shown(found: Sequence[Coverage]) -> dict[str, Any]:
+    """Prints what was measured of one interval, and returns it."""
+    row = line(found[0].interval, found)
+    print(
+        f"{row['interval']:40} {row['settings']:8} {row['mean']:6.3f} {row['least']:6.3f} "
+        f"{row['most']:6.3f} {row['below']:6} {row['above']:6}",
+        *(f"    {each}" for each in row["worst"]),
+        *by_setting(found),
+        sep="\n",
+        flush=True,
+    )
+    return row | {"all": [vars(each) for each in found]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=10_000)
-    parser.add_argument("--only", choices=[*INTERVALS, "tests"])
+    parser.add_argument("--only", choices=[*INTERVALS, "tests", "power"])
     parser.add_argument("--out")
     chosen = parser.parse_args()
     report: dict[str, Any] = {"draws": chosen.draws, "intervals": []}
-    print(f"{'interval':22} settings   mean  least   most  <94 %  >97 %")
+    print(f"{'interval':40} settings   mean  least   most  <94 %  >97 %")
     for key, measure in INTERVALS.items():
         if chosen.only in (None, key):
-            found = list(measure(chosen.draws))
-            row = line(found[0].interval, found)
-            report["intervals"].append(row | {"all": [vars(each) for each in found]})
-            print(
-                f"{row['interval']:22} {row['settings']:8} {row['mean']:6.3f} {row['least']:6.3f} "
-                f"{row['most']:6.3f} {row['below']:6} {row['above']:6}",
-                *(f"    {each}" for each in row["worst"]),
-                *by_setting(found),
-                sep="\n",
-                flush=True,
-            )
+            by_interval: dict[str, list[Coverage]] = {}
+            for one in measure(chosen.draws):
+                by_interval.setdefault(one.interval, []).append(one)
+            for found in by_interval.values():
+                report["intervals"].append(shown(found))
     if chosen.only in (None, "tests"):
         report["false alarms at 5 %"] = alarms = tests(chosen.draws)
         print(*(f"false alarms of {name}: {share:.4f}" for name, share in alarms.items()), sep="\n")
+    if chosen.only in (None, "power"):
+        report["power"] = [*of_single(chosen.draws), *of_samples(chosen.draws)]
+        for name, promised, hits in report["power"]:
+            print(f"power, {name}: {promised:.3f} promised, {hits:.3f} measured")
     if chosen.out:
         with open(chosen.out, "w", encoding="utf-8") as file:
             json.dump(report, file, indent=1)

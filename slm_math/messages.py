@@ -13,7 +13,7 @@ from types import FunctionType, ModuleType
 from yaml import YAMLError
 
 from slm_math.command_table import POSITIONAL, TRAINING, example
-from slm_math.option_names import option_names
+from slm_math.option_names import elsewhere, option_names
 from slm_math.patterns import lazy_pattern
 from slm_math.rewards.functions import class_instead, is_function
 from slm_math.settings import classes_by_path, settings_of, with_place
@@ -81,8 +81,9 @@ def short(message: str, arguments: Sequence[str] = (), command: str = "") -> str
         said = [_of_length(found[0], _all_options(arguments, command).get(where))]
     text = "; ".join(dict.fromkeys(said)) or message.splitlines()[0]
     if command and text.startswith("there is no option ") and ": did you mean" not in text:
-        option = text.removeprefix("there is no option ")
-        text += nearest_option(option, _all_options(arguments, command))
+        text += nearest_option(text.split()[-1], _all_options(arguments, command))
+    if command and (match := re.match(r"(\S+) is none of ", text)):
+        text += elsewhere(where, match[1], command)
     if command and text.startswith("the following options are required") and not where:
         text = f"{_positional(text, command)}; for example: {example(command)}"
     names_it = text.startswith((where, "there is no option", "the following", "required"))

@@ -4,6 +4,7 @@ milliseconds, where the parser of the command takes seconds.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Collection, Mapping
 
 from slm_math.command_table import COMMANDS, TRAINING
@@ -51,6 +52,16 @@ def option_names(
         for name in classes.get((at,)) or defaults if _leads((at,), begin) else ():
             _add_class(names, find_class(name), (at,), classes, begin=begin)
     return names
+
+
+def elsewhere(option: str, value: str, command: str) -> str:
+    """Which other command has an option with this value, as the end of a sentence."""
+    for name, (path, *_) in COMMANDS.items():
+        known = function_options(path.replace(":", ".")).get(option)
+        kind = known.annotation if known else None
+        if name != command and kind is not None and repr(value) in ast.unparse(kind):
+            return f": that is `slm-math {name} --{option} {value}`"
+    return ""
 
 
 def _leads(at: tuple[str, ...], begin: str) -> bool:

@@ -23,6 +23,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "kl_coef": ("beta",),
     "lora_r": ("lora.r",),
     "lora_alpha": ("lora.alpha",),
+    "n": ("problems",),
     "seed": ("seed_everything",),
     "dataset": ("source",),
     "root": ("default_root_dir", "source.path"),

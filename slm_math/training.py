@@ -47,6 +47,7 @@ from slm_math.modules.trainer_checks import (  # noqa: E402
     check_devices,
     check_end,
     check_precision,
+    check_shared,
     check_strategy,
     check_trainer,
 )
@@ -241,7 +242,9 @@ class TrainingCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         if self.subcommand == "fit":
-            check_end(self.trainer, self.model.optim)  # also before other ranks are started
+            # also before other ranks are started, which would say the same
+            check_shared(self.trainer, self.model)
+            check_end(self.trainer, self.model.optim)
             check_monitors(self.trainer, self.model)
             check_images(self.arms, self.datamodule.source)
 

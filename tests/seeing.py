@@ -14,6 +14,7 @@ from slm_math.data.base import SPLITS, Source, Split
 from slm_math.engines.base import Request
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.policy.chat import ChatFormat
+from slm_math.policy.forward import Inputs, hidden_states, language_head
 from slm_math.policy.scratch import Scratch
 from slm_math.policy.sight import Sight
 from slm_math.types import Chat, Generate, Image, Problem, Reply, Sampling, Task, Trace, Turn
@@ -94,6 +95,12 @@ def ask(engine: Any, chats: list[Chat], tokens: int = 6, **sampling: Any) -> lis
         for n, c in enumerate(chats)
     ]
     return answer(engine, asked)
+
+
+def logits(model: Any, ids: torch.Tensor, urls: list[str]) -> torch.Tensor:
+    """The logits (T, V) of a sequence (1, T) with a placeholder for each of some images."""
+    inputs = Inputs.of_rows(ids, images=(tuple(map(Image, urls)),))
+    return language_head(model)(hidden_states(model, inputs)[0])
 
 
 def trace_of(*turns: tuple[Chat, Reply]) -> Trace:

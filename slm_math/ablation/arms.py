@@ -69,7 +69,11 @@ class Reruns:
                     "or prompts are not those that were evaluated, so nothing can be run again"
                 ) from error
         if not found:
-            raise ValueError(f"no workflow of {run.name} has a turn {turn.name}")
+            most = max(map(turn.count, run.samples.records), default=0)
+            raise ValueError(
+                f"no workflow of {run.name} has a turn {turn.name}: those that ended have at most "
+                f"{most} of {turn.role}"
+            )
         return cls(run, agent, turn, tuple(found))
 
     def is_greedy(self, executors: Executors) -> bool:

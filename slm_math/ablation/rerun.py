@@ -65,10 +65,14 @@ class NamedTurn:
     def is_program(self) -> bool:
         return self.role == PROGRAM
 
-    def reached(self, record: Record) -> bool:
-        """Whether a workflow has this turn; one that broke is left as it is."""
+    def count(self, record: Record) -> int:
+        """How many turns of this name a workflow has; none that broke, which is left as it is."""
         own = record.runs if self.is_program else [t for t in record.turns if t.role == self.role]
-        return record.error is None and len(own) >= (self.which or 1)
+        return 0 if record.error is not None else len(own)
+
+    def reached(self, record: Record) -> bool:
+        """Whether a workflow has this turn."""
+        return self.count(record) >= (self.which or 1)
 
 
 @dataclass

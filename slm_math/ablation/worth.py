@@ -12,8 +12,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from slm_math.evaluation.compare import Comparison, clustered_interval, compare
+from slm_math.evaluation.compare import Comparison, compare
 from slm_math.metrics.columns import Samples
+from slm_math.metrics.differences import clustered_interval
 from slm_math.metrics.intervals import pooled
 
 Key = tuple[str, int]  # of a workflow: problem and sample

@@ -14,7 +14,7 @@ from slm_math.answers import grader_version
 from slm_math.claims.archive import CLAIM, README, members, parsed
 from slm_math.claims.figures import Design, agent_of, described
 from slm_math.claims.frozen import FrozenRun, frozen
-from slm_math.claims.regrade import moved
+from slm_math.claims.regrade import SavedCompletions, moved
 from slm_math.claims.replay import Replayed
 from slm_math.evaluation.plain import plain
 from slm_math.evaluation.progress import with_progress
@@ -96,7 +96,8 @@ def _check_run(run: FrozenRun, checked: Checked, console: Console) -> None:
     lines, agent = 0, agent_of(run)
     for record in with_progress(run.records, console, f"grading {plain(run.name)} again"):
         checked.counts["verdicts"] += 1
-        differences = list(moved(record))
+        saved = isinstance(agent, SavedCompletions)
+        differences = list(agent.moved(record) if saved else moved(record))
         if isinstance(agent, Replayed):
             checked.counts["workflows"] += 1
             difference = agent.difference(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -9,10 +10,12 @@ from typing import Any, Literal
 from slm_math.claims.archive import CLAIM, README, json_bytes, parsed, sha256
 from slm_math.claims.frozen import FrozenRun
 from slm_math.claims.labels import TWINS, check_control
+from slm_math.claims.regrade import SavedCompletions
 from slm_math.claims.replay import Replayed, replayed
 from slm_math.claims.words import readme, statement
 from slm_math.evaluation.clusters import by_cluster
 from slm_math.evaluation.compare import Comparison, compare
+from slm_math.evaluation.pairing import paired
 from slm_math.evaluation.seeds import compare_seeds, pairs_of
 from slm_math.evaluation.twins import memorization_gap
 from slm_math.metrics.columns import Samples
@@ -83,6 +86,8 @@ def claim_of(
     for run in runs:
         _check_manifest(run)
     by_name = {run.name: own for run, own in zip(runs, samples, strict=True)}
+    if any("tool" in run.identity for run in runs) and len(runs) > 1:
+        by_name, _ = paired(by_name)  # tools may call the same problems otherwise
     comparisons: list[Comparison] = []
     if len(runs) > 1 and design.over is None:
         comparisons = compare(by_name)
@@ -113,8 +118,11 @@ def _check_manifest(run: FrozenRun) -> None:
         "identity.problems": (identity.get("problems"), problems),
         "records": (manifest.get("records", n), n),
     }
-    samples = identity.get("samples")
-    says["identity.samples"] = samples, n // problems if n % problems == 0 else None
+    each = n // problems if n % problems == 0 else None
+    if "tool" in identity:  # some problems of saved completions may have more samples than others
+        says["identity.rows"] = identity.get("rows"), n
+        each = max(Counter(record.id for record in run.records).values())
+    says["identity.samples"] = identity.get("samples"), each
     for name, (stated, true) in says.items():
         if stated != true or isinstance(stated, bool) != isinstance(true, bool):
             raise ValueError(
@@ -176,8 +184,10 @@ def first_of_each(run: FrozenRun) -> list[Any]:
     return list({record.id: record for record in reversed(run.records)}.values())[::-1]
 
 
-def agent_of(run: FrozenRun) -> Replayed | str:
-    """The agent of a run, or why it cannot be run again."""
+def agent_of(run: FrozenRun) -> Replayed | SavedCompletions | str:
+    """The agent of a run, or why it cannot be run again; of saved completions what grades them."""
+    if "tool" in run.identity:
+        return SavedCompletions(run.identity.get("last_number") is True)
     description = run.identity.get("agent")
     return replayed(description if isinstance(description, dict) else {})
 
@@ -193,6 +203,7 @@ def _run(run: FrozenRun, samples: Samples, design: Design) -> dict[str, Any]:
     identity, agent = run.identity, agent_of(run)
     return {
         "name": run.name,
+        **({"tool": identity["tool"]} if "tool" in identity else {}),
         "agent": run.agent,
         "batches": run.setting("batches"),
         "problems": summary.problems,

@@ -19,7 +19,8 @@ from slm_math.claims.archive import (
     decompressed,
     parsed,
 )
-from slm_math.claims.labels import BLIND, TWINS, control_name, folder_of, names_of
+from slm_math.claims.labels import BLIND, TWINS, control_name, folder_of
+from slm_math.evaluation.naming import names_of
 from slm_math.evaluation.runs import FinishedEvaluation, named_folders, read_finished
 from slm_math.records import eval_folders
 from slm_math.records.encoding import from_json, json_line

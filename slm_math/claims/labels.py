@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -26,21 +25,6 @@ def folder_of(manifest: Mapping[str, Any]) -> PurePosixPath:
     agent = manifest["identity"].get("agent")
     kind = agent.get("class") if isinstance(agent, dict) else None
     return PurePosixPath(str(kind or "unnamed").rpartition(".")[2].replace("/", "_") or "unnamed")
-
-
-def names_of(folders: Sequence[PurePosixPath]) -> list[str]:
-    """The folders without what all have in common at the beginning, which is of one machine; those
-    of equal names with their place in the claim.
-    """
-    parts = [folder.parts for folder in folders]
-    common = min(map(len, parts)) - 1
-    while common and len({each[:common] for each in parts}) > 1:
-        common -= 1
-    names = ["/".join(each[common:]) for each in parts]
-    counts = Counter(names)
-    return [
-        f"{name} (run {place})" if counts[name] > 1 else name for place, name in enumerate(names, 1)
-    ]
 
 
 def control_name(run: str, control: str) -> str:

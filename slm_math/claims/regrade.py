@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from slm_math.agents.coding import program
-from slm_math.answers import UNDECIDED
+from slm_math.answers import UNDECIDED, grade_reply
 from slm_math.answers.graded import grade_trace
 from slm_math.data.attempts import problem_of
 from slm_math.records.record import (
@@ -117,15 +118,49 @@ def result_of(event: RunEvent, lines_of_value: int = 0, out_of_memory: bool = Fa
     )
 
 
-def moved(record: Record) -> Iterator[str]:
-    """What a record says otherwise than the grader does now, a line each."""
-    graded = grade_trace(task_of(record), trace_of_record(record))
-    for name, value in verdict_fields(graded).items():
+@dataclass(frozen=True)
+class SavedCompletions:
+    """Completions that another tool saved: no agent runs again, and each answer has to be the one
+    that its only reply states. `last_number` is whether the last number counted as one.
+    """
+
+    last_number: bool
+
+    def moved(self, record: Record) -> Iterator[str]:
+        """What a record says otherwise than the grader does now, a line each."""
+        turns = record.turns
+        if len(turns) != 1 or len(record.events) != 1:
+            yield f"it has {len(record.events)} events, and a saved completion is one reply"
+            return
+        task, reply = task_of(record), turns[0].reply
+        graded = grade_reply(reply, task, self.last_number)
+        more = graded.answer is None and not self.last_number
+        ours = {
+            "answer": graded.answer,
+            "correct": graded.correct,
+            "reason": graded.reason,
+            "method": graded.method,
+            "hedged": graded.reason == "hedged",
+            "lenient": graded.correct or (more and grade_reply(reply, task, True).correct),
+        }
+        yield from _differing(record, ours)
+        if turns[0].program != (program(reply) is not None):
+            yield f"a turn says program {turns[0].program}, and its reply has another"
+
+
+def _differing(record: Record, ours: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in ours.items():
         stored = getattr(record, name)
         if stored != value:
             if name == "reason" and {stored, value} & set(UNDECIDED):
                 continue  # how long a decision may take depends on the machine; the verdict counts
             yield f"{name} is {stored!r:.60}, graded again {value!r:.60}"
+
+
+def moved(record: Record) -> Iterator[str]:
+    """What a record says otherwise than the grader does now, a line each."""
+    graded = grade_trace(task_of(record), trace_of_record(record))
+    yield from _differing(record, verdict_fields(graded))
     for event in record.events:
         if isinstance(event, NoteEvent) and event.kind in GRADED:
             right = graded.decide(event.text).equal

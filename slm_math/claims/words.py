@@ -71,6 +71,9 @@ def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
         f"{name(run)}{batches}: {_percent(run, 'accuracy')} % right [{_percent(run, 'low')}, "
         f"{_percent(run, 'high')}], {run['correct']} of {run['samples']}{samples}{counted}"
     )
+    if "tool" in run:
+        shape = "" if run["tool"] == "completions" else f", of the shape {plain(run['tool'], 200)}"
+        yield f"{name(run)}: saved completions{shape}; each answer is the one that its reply states"
     if run["not_run_again"] is not None:
         answers = run["answers_in_no_reply"]
         unstated = f"; {answers} of them stand in no reply" if answers else ""

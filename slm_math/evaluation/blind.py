@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from slm_math.data.controls import blind
+from slm_math.evaluation.clusters import clustered
 from slm_math.evaluation.compare import Comparison, compare, shown_p
 from slm_math.evaluation.runs import read_beside
 from slm_math.metrics.columns import Samples
@@ -106,8 +107,9 @@ def blind_folder(folder: Path) -> Path:
     return beside(folder, BLIND)
 
 
-def read_control(folder: Path) -> BlindControl | None:
-    """An agent's evaluation against its blind control; None if there is none.
+def read_control(folder: Path, cluster: str | None = None) -> BlindControl | None:
+    """An agent's evaluation against its blind control; None if there is none. `cluster` as in
+    `clustered`.
 
     Raises ValueError if one of them is unfinished, or if they differ in more than their images.
     """
@@ -116,14 +118,14 @@ def read_control(folder: Path) -> BlindControl | None:
         "remove it"
     )
     both = read_beside(folder, BLIND, OWN, refusal)
-    return None if both is None else blind_control(*both)
+    return None if both is None else blind_control(*(clustered(one, cluster) for one in both))
 
 
-def control_lines(folders: Mapping[str, Path]) -> Iterable[str]:
+def control_lines(folders: Mapping[str, Path], cluster: str | None = None) -> Iterable[str]:
     """A line for every evaluation that has a blind control, by the name of its agent."""
     for name, folder in folders.items():
         try:
-            control = read_control(folder)
+            control = read_control(folder, cluster)
         except ValueError as error:
             yield f"{name} is not compared with its blind control: {error}"
         else:

@@ -25,7 +25,13 @@ from slm_math.evaluation.outcomes import Outcome, outcome
 from slm_math.evaluation.power import detectable_single, detectable_spread
 from slm_math.metrics.arrays import grouped, in_order
 from slm_math.metrics.columns import Samples
-from slm_math.metrics.intervals import Z, t_point
+from slm_math.metrics.differences import (
+    clustered_error,
+    clustered_interval,
+    paired_interval,
+    spread_error,
+    spread_interval,
+)
 from slm_math.records.record import Record
 
 _Shares: TypeAlias = tuple[np.ndarray, np.ndarray]  # how many of how many, of each problem
@@ -149,56 +155,6 @@ def mcnemar(gained: int, lost: int) -> float:
         total += term
         term = term * (n - i) // (i + 1)
     return min(1.0, 2 * total / 2**n)
-
-
-def paired_interval(gained: float, lost: float, n: int) -> tuple[float, float]:
-    """95 % interval of `(gained - lost) / n` for n pairs, with 1/2 added to each of the four cells
-    (Agresti and Min 2005).
-    """
-    center = (gained - lost) / (n + 2)
-    half = Z * math.sqrt(gained + lost + 1 - (gained - lost) ** 2 / (n + 2)) / (n + 2)
-    return max(center - half, -1.0), min(center + half, 1.0)
-
-
-def spread_interval(differences: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean of the problems' differences, from their variance (Student's t).
-
-    Without any variance, the interval is that of one sample per problem.
-    """
-    if len(set(differences)) > 1:
-        n, mean = len(differences), math.fsum(differences) / len(differences)
-        half = t_point(n - 1) * spread_error(differences)
-        return max(mean - half, -1.0), min(mean + half, 1.0)
-    gained, lost = sum(d for d in differences if d > 0), -sum(d for d in differences if d < 0)
-    return paired_interval(gained, lost, len(differences))
-
-
-def spread_error(differences: Sequence[float]) -> float:
-    """Standard error of the mean of the problems' differences; 0 for a single one."""
-    n, mean = len(differences), math.fsum(differences) / len(differences)
-    squares = math.fsum((difference - mean) ** 2 for difference in differences)
-    return math.sqrt(squares / max(n - 1, 1) / n)
-
-
-def clustered_interval(clusters: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """95 % interval of the mean of all differences in clusters of unequal sizes, from the variance
-    of a ratio of sums over clusters (Cochran 1977, section 6.3; Student's t).
-    """
-    n, total = len(clusters), sum(map(len, clusters))
-    mean = math.fsum(map(math.fsum, clusters)) / total
-    error = clustered_error(clusters)
-    if not error:
-        return spread_interval([math.fsum(some) / len(some) for some in clusters])
-    half = t_point(n - 1) * error
-    return max(mean - half, -1.0), min(mean + half, 1.0)
-
-
-def clustered_error(clusters: Sequence[Sequence[float]]) -> float:
-    """Standard error of this mean; 0 for a single cluster."""
-    n, total = len(clusters), sum(map(len, clusters))
-    mean = math.fsum(map(math.fsum, clusters)) / total
-    residuals = [math.fsum(some) - mean * len(some) for some in clusters]
-    return math.sqrt(n / max(n - 1, 1) * math.fsum(each**2 for each in residuals)) / total * (n > 1)
 
 
 def sign_flip(differences: Iterable[Fraction], flips: int = FLIPS, seed: int = 0) -> float:

@@ -11,12 +11,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from slm_math.evaluation.compare import holm, sign_flip, spread_interval
+from slm_math.evaluation.compare import holm, sign_flip
 from slm_math.evaluation.outcomes import Outcome, outcome
 from slm_math.metrics.arrays import in_order
 from slm_math.metrics.columns import Samples
+from slm_math.metrics.differences import interval_of, spread_interval
 from slm_math.metrics.facts import SIDES
-from slm_math.metrics.intervals import t_point
 from slm_math.records.record import Record
 
 
@@ -93,7 +93,7 @@ def _compare(
             yield total - sum(n * m / (2 * c) for n, m, c in zip(own, means, counts))
 
     difference = float(sum(means) / 2)
-    low, high = _interval(difference, list(sums()), list(residuals()))
+    low, high = interval_of_sums(difference, list(sums()), list(residuals()))
     p = sign_flip(sums())
     accuracies = [
         float(_weighted([int(run[sides == side].sum()) for side in (0, 1)], counts, unit))
@@ -119,15 +119,14 @@ def _weighted(changes: Sequence[int], counts: Sequence[int], unit: int) -> Fract
     )
 
 
-def _interval(
-    difference: float, sums: Sequence[Fraction], residuals: Sequence[Fraction]
+def interval_of_sums(
+    difference: float, sums: Sequence[float | Fraction], residuals: Sequence[float | Fraction]
 ) -> tuple[float, float]:
     """95 % interval from the variance of a sum of two ratios over problems (Cochran 1977, section
-    6.3; Student's t). Without any variance, that of the problems' own differences.
+    6.3; see `interval_of`). Without any variance, that of the problems' own differences.
     """
     n = len(sums)
     if n < 2 or not any(residuals):
         return spread_interval([float(n * value) for value in sums])
-    variance = n / (n - 1) * math.fsum(float(residual) ** 2 for residual in residuals)
-    half = t_point(n - 1) * math.sqrt(variance)
-    return max(difference - half, -1.0), min(difference + half, 1.0)
+    squares = math.fsum(float(residual) ** 2 for residual in residuals)
+    return interval_of(difference, n * n * squares, n)

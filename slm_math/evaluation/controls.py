@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from slm_math.evaluation.clusters import clustered
 from slm_math.evaluation.compare import Comparison, adjusted, compare, shown_p
 from slm_math.evaluation.plain import print_line
 from slm_math.evaluation.runs import FinishedEvaluation, check_grader, read_finished
@@ -72,9 +73,9 @@ class Arms:
     notes: tuple[str, ...] = ()
 
 
-def read_arms(root: Path) -> Arms:
+def read_arms(root: Path, cluster: str | None = None) -> Arms:
     """The arms of a training run, each compared at the last evaluation that both made after equally
-    many batches of training.
+    many batches of training; `cluster` as in `clustered`.
     """
     effects: list[ArmEffect] = []
     notes: list[str] = []
@@ -89,7 +90,9 @@ def read_arms(root: Path) -> Arms:
             if agent.endswith(BESIDE) or not (run[same[-1]] / agent).is_dir():
                 continue
             try:
-                effects.append(_effect(agent, arm, run=run, own=own, stage=same[-1]))
+                effects.append(
+                    _effect(agent, arm, run=run, own=own, stage=same[-1], cluster=cluster)
+                )
             except ValueError as error:
                 notes.append(f"{arm}, {agent}: {error}")
     corrected = adjusted([effect.comparison for effect in effects])
@@ -111,12 +114,19 @@ def _batches(stage: Path) -> Any:
 
 
 def _effect(
-    agent: str, arm: str, run: Mapping[str, Path], own: Mapping[str, Path], stage: str
+    agent: str,
+    arm: str,
+    *,
+    run: Mapping[str, Path],
+    own: Mapping[str, Path],
+    stage: str,
+    cluster: str | None,
 ) -> ArmEffect:
     """Raises ValueError for evaluations that cannot be compared."""
 
     def read(stages: Mapping[str, Path], stage: str) -> FinishedEvaluation:
-        return read_finished(str(stages[stage] / agent), stages[stage] / agent)
+        found = read_finished(str(stages[stage] / agent), stages[stage] / agent)
+        return replace(found, samples=clustered(found.samples, cluster))
 
     mine, control = read(run, stage), read(own, stage)
     check_grader([mine, control])
@@ -129,9 +139,9 @@ def _effect(
     return replace(effect, gain=gains[0], control=gains[1])
 
 
-def arm_lines(root: Path) -> Iterable[str]:
+def arm_lines(root: Path, cluster: str | None = None) -> Iterable[str]:
     """Two lines for every arm of a run and every agent; none for a run without arms."""
-    arms = read_arms(root)
+    arms = read_arms(root, cluster)
     yield from (line for effect in arms.effects for line in effect.lines())
     yield from (f"not compared: {note}" for note in arms.notes)
 

@@ -16,17 +16,16 @@ from itertools import pairwise
 import numpy as np
 
 from slm_math.agents.majority_vote import decided
-from slm_math.evaluation.compare import (
-    check_paired,
-    clustered_error,
-    clustered_interval,
-    holm,
-    spread_error,
-    spread_interval,
-)
+from slm_math.evaluation.compare import check_paired, holm
 from slm_math.evaluation.outcomes import Outcome, outcome
 from slm_math.metrics.arrays import grouped, in_order
 from slm_math.metrics.columns import Samples
+from slm_math.metrics.differences import (
+    clustered_error,
+    clustered_interval,
+    spread_error,
+    spread_interval,
+)
 from slm_math.metrics.intervals import t_inside
 from slm_math.metrics.samples import answer_classes, interval_of_means
 
@@ -224,14 +223,14 @@ def at_equal_cost(found: Sequence[Curve]) -> list[AtEqualCost]:
         first = one.points[0].cost
         budgets = [*one.points, *(own for own in baseline.points if own.cost > first)]
         budgets.sort(key=lambda point: point.cost)
-        rows += [_against(baseline, one, budget) for budget in budgets]
+        rows += [against(baseline, one, budget) for budget in budgets]
     compared = [n for n, row in enumerate(rows) if row.baseline is not None]
     for n, p in zip(compared, holm([rows[n].p for n in compared])):
         rows[n] = replace(rows[n], p_adjusted=p)
     return rows
 
 
-def _against(baseline: Curve, one: Curve, budget: Spending) -> AtEqualCost:
+def against(baseline: Curve, one: Curve, budget: Spending) -> AtEqualCost:
     own, values = one.at(budget.tokens), baseline.at(budget.tokens)
     assert own is not None  # budgets below its first point are none
     point = budget if any(budget is each for each in one.points) else None

@@ -16,7 +16,7 @@ from slm_math.evaluation.clusters import clustered, units_lines
 from slm_math.evaluation.controls import arm_lines
 from slm_math.evaluation.costs_table import costs_table
 from slm_math.evaluation.plain import as_name, cell, path_lines, plain, print_line
-from slm_math.evaluation.runs import check_grader, named_folders, read_finished
+from slm_math.evaluation.runs import check_grader, columns_of, read_finished
 from slm_math.evaluation.table import calibration_lines, verdicts_table, warning_lines
 from slm_math.evaluation.twins import gap_lines
 from slm_math.grading.opened import evaluations_of
@@ -63,14 +63,13 @@ def _over_cost(
     folders: Mapping[str, Path], prompt_weight: float, cluster: str | None, console: Console
 ) -> None:
     """As `results --over cost`, of folders by their names."""
-    found = [
-        (folder.rstrip("/"), name, path)
-        for folder, place in folders.items()
-        for name, path in named_folders(folder, place).items()
+    columns = columns_of(folders)
+    places = {
+        name if len(columns) == 1 else f"{holder}/{name}": path
+        for holder, column in columns.items()
+        for name, path in column.items()
         if not name.endswith(BESIDE)  # twins and blind controls are of other problems
-    ]
-    short = len({name for _, name, _ in found}) == len(found)
-    places = {name if short else f"{folder}/{name}": path for folder, name, path in found}
+    }
     runs = {name: read_finished(name, path) for name, path in places.items()}
     check_grader(list(runs.values()))
     samples = {name: clustered(one.samples, cluster) for name, one in runs.items()}
@@ -87,10 +86,11 @@ def _results(
     columns: dict[str, dict[str, Summary]] = {}
     paths: dict[str, Path] = {}
     units, told = partial(clustered, cluster=cluster), dict[str, None]()
-    for folder, place in folders.items():
+    holders = columns_of(folders)
+    for folder, places in holders.items():
         column = columns.setdefault(folder, {})
-        for name, path in named_folders(folder, place).items():
-            paths[f"{folder.rstrip('/')}/{name}"] = path
+        for name, path in places.items():
+            paths[name if len(holders) == 1 else f"{folder}/{name}"] = path
             samples, column[name] = read_summary(path, units)
             told |= dict.fromkeys(units_lines(samples))
             if read_manifest(path).get("partial"):
@@ -120,15 +120,21 @@ def _results(
             table.add_row(as_name(name), *cells)
         console.print(table)
     every = {
-        f"{folder.rstrip('/')}/{name}": summary
+        name if len(columns) == 1 else f"{folder}/{name}": summary
         for folder, column in columns.items()
         for name, summary in column.items()
     }
     if verdicts := verdicts_table(every):
         console.print(verdicts)
     roots = [root for root in map(run_of, folders.values()) if root is not None]
-    arms = [line for root in roots for line in arm_lines(root)]
-    lines = (*control_lines(paths), *gap_lines(paths), *arms, *calibration_lines(every), *told)
+    arms = [line for root in roots for line in arm_lines(root, cluster)]
+    lines = (
+        *control_lines(paths, cluster),
+        *gap_lines(paths, cluster),
+        *arms,
+        *calibration_lines(every),
+        *told,
+    )
     for line in lines:
         print_line(console, plain(line, 2000))
     for column in columns.values():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from slm_math.evaluation.naming import names_of
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import read_samples
 from slm_math.records.eval_folders import (
@@ -45,8 +46,8 @@ class FinishedEvaluation:
 def load_evaluations(
     folders: Sequence[str] | Mapping[str, Path],
 ) -> dict[str, dict[str, FinishedEvaluation]]:
-    """The evaluations to compare, by agent and then by folder; the first of each agent is the
-    baseline. Folders may have other names than their paths.
+    """The evaluations to compare, by agent and then by name (see `names_of`); the first of each
+    agent is the baseline. Folders may have other names than their paths.
 
     Either every folder is an agent's (it holds records.jsonl), and all are compared whatever the
     agents are. Or every folder holds agents' folders, and each agent is compared that the first
@@ -77,18 +78,33 @@ def load_evaluations(
         groups = _by_agent(agents)
     for evaluations in groups.values():
         check_grader(list(evaluations.values()))
-    return groups
+    return _named(groups)
+
+
+def _named(
+    groups: Mapping[str, Mapping[str, FinishedEvaluation]],
+) -> dict[str, dict[str, FinishedEvaluation]]:
+    """The same evaluations by their names (see `names_of`); until here each is called by its path,
+    as the user wrote it.
+    """
+    every = [one for group in groups.values() for one in group.values()]
+    names = iter(names_of([Path(one.name).resolve() for one in every]))
+    return {
+        title: {name: replace(one, name=name) for one, name in zip(group.values(), names)}
+        for title, group in groups.items()
+    }
 
 
 def _inside_one(paths: Mapping[str, Path]) -> dict[str, dict[str, FinishedEvaluation]]:
     """The agents of a single folder, by data set if it has several."""
+    folder = next(iter(paths), "").rstrip("/")
     agents = {n: p for one in paths.items() for n, p in _agent_folders(*one).items()}
     groups: dict[str, dict[str, FinishedEvaluation]] = {}
     for name, path in agents.items():
         data = name.rpartition("/")[0]
         if not name.endswith(BESIDE):
-            title = "/".join(filter(None, (next(iter(paths)).rstrip("/"), data)))
-            groups.setdefault(title, {})[name] = read_finished(name, path)
+            title = "/".join(filter(None, (folder, data)))
+            groups.setdefault(title, {})[name] = read_finished(f"{folder}/{name}", path)
     groups = {title: group for title, group in groups.items() if len(group) > 1}
     if not groups:
         raise ValueError(
@@ -97,7 +113,7 @@ def _inside_one(paths: Mapping[str, Path]) -> dict[str, dict[str, FinishedEvalua
         )
     for group in groups.values():
         check_grader(list(group.values()))
-    return groups
+    return _named(groups)
 
 
 def check_named_once(folders: Sequence[str] | Mapping[str, Path]) -> None:
@@ -166,6 +182,24 @@ def _short(value: Any, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 4]} ..."
 
 
+def columns_of(folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
+    """The evaluations in the folders and files that a user named, by what holds them and by what
+    they are called there; both together are the names of `names_of`. A single holder is called as
+    the user wrote it.
+    """
+    columns: dict[Path, dict[str, Path]] = {}
+    written: dict[Path, str] = {}
+    for folder, path in folders.items():
+        for agent, found in _agent_folders(folder, path).items():
+            own = Path(folder) if agent and Path(folder).is_dir() else Path(folder).parent
+            holder = own.resolve()
+            name = (Path(folder).resolve() / agent).relative_to(holder).as_posix()
+            columns.setdefault(holder, {})[name] = found
+            written.setdefault(holder, holder.name if own == Path() else str(own))
+    names = names_of(list(columns)) if len(columns) > 1 else list(written.values())
+    return dict(zip(names, columns.values(), strict=True))
+
+
 def named_folders(folder: str, path: Path | None = None) -> dict[str, Path]:
     """The evaluations in a folder that a user named, by agent; an agent's own folder holds just
     that one. `path` is where the folder is, if not at its name.
@@ -198,7 +232,8 @@ def _by_agent(
         sharing = [folder for folder in others if agent in agents[folder]]
         if sharing:
             groups[agent] = {
-                folder: read_finished(folder, agents[folder][agent]) for folder in (first, *sharing)
+                folder: read_finished(f"{folder.rstrip('/')}/{agent}", agents[folder][agent])
+                for folder in (first, *sharing)
             }
     if not groups:
         lists = "; ".join(f"{folder} has {', '.join(names)}" for folder, names in agents.items())

@@ -1,10 +1,11 @@
 """Whether a method is better than another, not only one set of weights: pairs of runs by seed.
 
 Each seed gives a paired difference over the same problems. Three questions have three intervals:
-other problems with these seeds (Student's t over problems, of their means over seeds), other seeds
-with these problems (Student's t over seeds), and both: the variances of a table of seeds by
-problems add up, since every seed met every problem (Cornfield and Tukey, Annals of Mathematical
-Statistics 1956, 27:907; degrees of freedom by Satterthwaite, Biometrics 1946, 2:110).
+other problems with these seeds (over problems, of their means over seeds), other seeds with these
+problems (Student's t over seeds), and both: the variances of a table of seeds by problems add up,
+since every seed met every problem (Cornfield and Tukey, Annals of Mathematical Statistics 1956,
+27:907; degrees of freedom by Satterthwaite, Biometrics 1946, 2:110). The variance of problems has
+the two partial ones of `variance_of`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from slm_math.evaluation.compare import check_paired, spread_interval
+from slm_math.evaluation.compare import check_paired
 from slm_math.evaluation.outcomes import outcome
 from slm_math.metrics.columns import Samples
+from slm_math.metrics.differences import spread_interval, variance_of
 from slm_math.metrics.intervals import t_inside, t_point
 from slm_math.records.record import Record
 
@@ -76,10 +78,10 @@ def compare_seeds(
         # what each unit (a problem; of drafts, the one that they solve) adds to the mean
         sums = np.bincount(numbers, weights=shares[1] - shares[0])
         rows.append(sums * len(units) / counts.sum())
-    return _compared(np.array(rows), len(first.problems), pairs)
+    return compared(np.array(rows), len(first.problems), pairs)
 
 
-def _compared(
+def compared(
     table: np.ndarray, problems: int, pairs: Sequence[tuple[tuple[str, Any], tuple[str, Any]]]
 ) -> SeedComparison:
     """`table` has the differences of seeds by units: (S, U)."""
@@ -116,7 +118,7 @@ def _half_of_both(table: np.ndarray) -> float:
     rest = table - by_seed[:, None] - by_unit[None, :] + mean
     squares = (
         units * float(((by_seed - mean) ** 2).sum()) / (seeds - 1),
-        seeds * float(((by_unit - mean) ** 2).sum()) / (units - 1),
+        seeds * variance_of(float(mean), float(((by_unit - mean) ** 2).sum()), units),
         float((rest**2).sum()) / (seeds - 1) / (units - 1),
     )
     freedoms = (seeds - 1, units - 1, (seeds - 1) * (units - 1))

@@ -91,8 +91,9 @@ class _AsParents(Renamed):
         return replace(super()._renamed(own, model), images=model.images, draft=model.draft)
 
 
-def read_gap(folder: Path) -> Gap | None:
-    """An agent's evaluation against that of its twins; None if there is none.
+def read_gap(folder: Path, cluster: str | None = None) -> Gap | None:
+    """An agent's evaluation against that of its twins; None if there is none. `cluster` as in
+    `clustered`.
 
     Raises ValueError if one of them is unfinished, or if they differ in more than their problems.
     """
@@ -100,14 +101,17 @@ def read_gap(folder: Path) -> Gap | None:
         "has the twins of another evaluation ({} differ): evaluate again with twins, or remove it"
     )
     both = read_beside(folder, TWINS, OWN, refusal)
-    return None if both is None else memorization_gap(*both)
+    if both is None:
+        return None
+    problems, twins = both
+    return memorization_gap(clustered(problems, cluster), twins, cluster)
 
 
-def gap_lines(folders: Mapping[str, Path]) -> Iterable[str]:
+def gap_lines(folders: Mapping[str, Path], cluster: str | None = None) -> Iterable[str]:
     """A line for every evaluation that has one of twins, by the name of its agent."""
     for name, folder in folders.items():
         try:
-            gap = read_gap(folder)
+            gap = read_gap(folder, cluster)
         except ValueError as error:
             yield f"{name} is not compared with its twins: {error}"
         else:

@@ -1,4 +1,4 @@
-"""Records of saved completions, in a folder that `results`, `compare` and `report` read."""
+"""Records of saved completions, in a folder that other commands read as that of an evaluation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from slm_math.grading.scoring import GradedLine
 from slm_math.grading.tally import Tallies
 from slm_math.records.encoding import json_line
 from slm_math.records.eval_folders import RECORDS
-from slm_math.records.files import write_json
+from slm_math.records.files import recorded_data_hash, write_json
 from slm_math.records.places import Places, digest
 from slm_math.records.record import Record
+from slm_math.records.stored import StoredRecords
 
 SAVED = "completions"  # the name of such a run
 _LOW = (1 << 32) - 1
@@ -92,8 +93,10 @@ class Recorder:
                 writer.folder.rmdir()
                 continue
             folder = self.folder if len(kept) == 1 else writer.folder
-            write_json(folder / "manifest.json", _manifest(writer, tool, about))
             new.replace(folder / RECORDS)
+            manifest = _manifest(writer, folder, tool, about)
+            manifest["identity"]["last_number"] = tallies.fields.last_number
+            write_json(folder / "manifest.json", manifest)
             if folder != writer.folder:
                 writer.folder.rmdir()
 
@@ -107,16 +110,23 @@ class Recorder:
             (writer.folder / f"{RECORDS}.new").unlink(missing_ok=True)
 
 
-def _manifest(writer: _Writer, tool: str, about: dict[str, Any]) -> dict[str, Any]:
+def _manifest(writer: _Writer, folder: Path, tool: str, about: dict[str, Any]) -> dict[str, Any]:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    records = StoredRecords(folder / RECORDS, by_key=False)
+    first: dict[str, int] = {}  # the place of each problem's first record, by its id
+    for place, record in enumerate(records):
+        first.setdefault(record.id, place)
     return {
+        "folder": folder.as_posix(),
         "identity": {
             "tool": tool,
+            "grader": grader_version(),
             "problems": len(writer.problems),
             "samples": writer.most,
             "rows": writer.n,
         },
-        "about": about,
+        "about": about
+        | {"data_by_id": recorded_data_hash(records[first[id]] for id in sorted(first))},
         "started": now,
         "finished": now,
         "partial": False,

@@ -119,15 +119,24 @@ def calibration_metrics(records: Samples | Iterable[Record]) -> dict[str, float]
     np.add.at(gaps, (places, shares.bins), shares.right - shares.shares)
     counts = np.bincount(places, minlength=len(names)).astype(float)
     error = float(np.abs(gaps.sum(axis=0)).sum() / counts.sum())
-    errors = np.concatenate(
-        [np.abs(draws @ gaps).sum(axis=1) / (draws @ counts) for draws in resamples(len(names))]
-    )
-    below, above = np.percentile(errors, [2.5, 97.5]) - errors.mean()
+    low, high = error_interval(gaps, counts)
     return {
         "calibration_error": error,
-        "calibration_error_low": max(error + float(below), 0.0),
-        "calibration_error_high": min(error + float(above), 1.0),
+        "calibration_error_low": low,
+        "calibration_error_high": high,
     }
+
+
+def error_interval(gaps: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """95 % interval of a calibration error, given each problem's sums of right - share by bins
+    (problems, bins), and how many drafts it has (problems,).
+    """
+    error = float(np.abs(gaps.sum(axis=0)).sum() / counts.sum())
+    errors = np.concatenate(
+        [np.abs(draws @ gaps).sum(axis=1) / (draws @ counts) for draws in resamples(len(gaps))]
+    )
+    below, above = np.percentile(errors, [2.5, 97.5]) - errors.mean()
+    return max(error + float(below), 0.0), min(error + float(above), 1.0)
 
 
 def resamples(n: int, seed: int = 0) -> Iterator[np.ndarray]:

@@ -54,13 +54,28 @@ def balanced_interval(
             SIDES, (right, wrong), rates, (numbers[: len(its)], numbers[len(its) :])
         )
     )
+    ends = [intervals[side][:2] for side in SIDES]
+    return (
+        *interval_of_both(rates, ends, residuals=(first, second)),
+        sum(intervals[side][2] for side in SIDES),
+    )
+
+
+def interval_of_both(
+    rates: Sequence[float],
+    ends: Sequence[tuple[float, float]],
+    residuals: tuple[Sequence[float], Sequence[float]],
+) -> tuple[float, float]:
+    """95 % interval of the mean of two rates, given those of each, and each problem's sum of the
+    residuals of each.
+    """
+    first, second = residuals
     spread = math.sqrt(_dot(first, first) * _dot(second, second))
     correlation = _dot(first, second) / spread if spread else 0.0
-    lows, highs, counts = zip(*(intervals[side] for side in SIDES))
     mean = sum(rates) / 2
-    below = _half([rate - low for rate, low in zip(rates, lows)], correlation)
-    above = _half([high - rate for rate, high in zip(rates, highs)], correlation)
-    return mean - below, mean + above, sum(counts)
+    below = _half([rate - low for rate, (low, _) in zip(rates, ends)], correlation)
+    above = _half([high - rate for rate, (_, high) in zip(rates, ends)], correlation)
+    return mean - below, mean + above
 
 
 def _half(margins: Sequence[float], correlation: float) -> float:

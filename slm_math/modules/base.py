@@ -34,8 +34,8 @@ from slm_math.modules.trainer_checks import (
     PlainPrecision,
     check_callbacks,
     check_end,
-    check_fsdp2,
     check_masters,
+    check_shared,
     check_trainer,
 )
 from slm_math.policy.chat import ChatFormat
@@ -139,8 +139,7 @@ class PolicyModule(RankedModule):
 
     def setup(self, stage: str) -> None:
         check_trainer(self.trainer)
-        if self.shares_out:
-            check_fsdp2(self.policy, self.optim, self.trainer.precision, self.own_teacher)
+        check_shared(self.trainer, self)
         if self.trainer.precision == PRECISION:
             check_masters(self.policy.quantize, self.moves_reference)
             self.trainer.strategy.precision_plugin = PlainPrecision()

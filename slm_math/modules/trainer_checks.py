@@ -159,6 +159,14 @@ def check_masters(quantize: str, moves_reference: bool) -> None:
         )
 
 
+def check_shared(trainer: L.Trainer, module: Any) -> None:
+    """Raises ValueError for a module (`PolicyModule`) that cannot train with slices of its weights,
+    if the trainer leaves it those only.
+    """
+    if isinstance(trainer.strategy, FSDP2):
+        check_fsdp2(module.policy, module.optim, trainer.precision, module.own_teacher)
+
+
 def check_fsdp2(policy: Policy, optim: Optim, precision: Any, teacher: str | None = None) -> None:
     """Raises ValueError for what the strategy `fsdp2` cannot do. `teacher`: the option that names a
     teacher in the trainer's process, if there is one.
@@ -180,7 +188,10 @@ def check_fsdp2(policy: Policy, optim: Optim, precision: Any, teacher: str | Non
         )
     elif optim.kind != "adamw":
         needs = "whole matrices" if optim.kind == "muon" else "whole weights"
-        reason = f"optim.kind {optim.kind} needs {needs}: use adamw, or ddp"
+        reason = (
+            f"optim.kind {optim.kind} needs {needs}, and a device has slices of them: set "
+            "optim.kind adamw (and its optim.lr), or trainer.strategy ddp"
+        )
     elif optim.sharded:
         reason = "it leaves slices of the moments to all ranks already: leave optim.sharded out"
     elif teacher is not None:

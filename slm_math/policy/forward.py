@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from slm_math.policy.caches import DecodingCache, OwnCaches
 from slm_math.policy.compiling import decoding_code, training_code
+from slm_math.policy.heads import frugal
 from slm_math.policy.packing import Packed, unused_mask
 from slm_math.policy.sight import NEVER, Sight, sight_of
 from slm_math.policy.slots import SlotCache
@@ -294,11 +295,15 @@ def language_head(model: Any) -> Any:
     architectures scale or cap what they hand to the head or what comes out of it.
     """
     base = inner(model)
-    decoder = base.get_decoder()
+    decoder, head = base.get_decoder(), base.get_output_embeddings()
 
     def logits(hidden: Tensor) -> Tensor:
         ids = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
-        with _replaced(decoder, lambda *args, **kwargs: _Given(last_hidden_state=hidden[None])):
+        with ExitStack() as changed:
+            states = _Given(last_hidden_state=hidden[None])
+            changed.enter_context(_replaced(decoder, lambda *args, **kwargs: states))
+            if torch.is_grad_enabled() and (product := frugal(head)) is not None:
+                changed.enter_context(_replaced(head, product))
             given = base(input_ids=ids, **_accepted(base, {"use_cache": False})).logits[0]
         return barred(base, given)
 

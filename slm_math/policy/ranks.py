@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import pickle
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -49,6 +50,32 @@ def gather_over_ranks(value: T) -> list[T]:
     values: list[Any] = [None] * ranks
     torch.distributed.all_gather_object(values, value)
     return values
+
+
+def exchange_over_ranks(parts: Mapping[int, T], device: torch.device | str = "cpu") -> list[T]:
+    """What other ranks have for this one, in their order; `parts` is what this rank has for others:
+    rank -> value. Nobody else gets a value. All ranks must call this.
+
+    Values travel as bytes, in tensors on `device`: where the ranks' backend communicates.
+    """
+    ranks = rank_count()
+    # as `all_gather_object` does; these are processes of one run, and nothing comes from outside
+    sent = [pickle.dumps(parts[to]) if to in parts else b"" for to in range(ranks)]
+    sizes = torch.tensor([len(each) for each in sent], device=device)
+    incoming = torch.empty_like(sizes)
+    torch.distributed.all_to_all_single(incoming, sizes)
+    counts = incoming.tolist()
+    content = torch.frombuffer(bytearray(b"".join(sent) or b" "), dtype=torch.uint8)
+    received = torch.empty(sum(counts), dtype=torch.uint8, device=device)
+    torch.distributed.all_to_all_single(
+        received,
+        content[: sum(map(len, sent))].to(device),
+        output_split_sizes=counts,
+        input_split_sizes=sizes.tolist(),
+    )
+    return [
+        pickle.loads(part.numpy().tobytes()) for part in received.cpu().split(counts) if len(part)
+    ]
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter], device: torch.device | str = "cpu") -> None:

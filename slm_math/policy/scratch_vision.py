@@ -65,14 +65,16 @@ def sight(scratch: Sizes, tokenizer: Any, max_pixels: int | None = None) -> Sigh
     """The eyes of a model from `make`."""
     from transformers import Idefics3ImageProcessorPil, Qwen2VLImageProcessorPil
 
-    from slm_math.policy.sight import Sight
+    from slm_math.policy.sight import Sight, needs_torchvision
 
     config = config_of(scratch, tokenizer)
     if scratch.vision == "idefics3":
         edge = {"longest_edge": TILE}
-        processor: Any = Idefics3ImageProcessorPil(
-            size=edge, max_image_size=edge, do_image_splitting=False
-        )
+        options: dict[str, Any] = {"max_image_size": edge, "do_image_splitting": False}
+        try:
+            processor: Any = Idefics3ImageProcessorPil(size=edge, **options)
+        except ImportError as error:
+            raise needs_torchvision("policy.scratch.vision idefics3", error) from error
     else:
         patch = config.vision_config.patch_size
         limits = {"shortest_edge": (2 * patch) ** 2, "longest_edge": LARGEST}

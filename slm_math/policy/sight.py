@@ -12,6 +12,7 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -305,7 +306,7 @@ def load_sight(
 ) -> Sight | None:
     """The eyes of a model in a folder or on the hub; None if it has none that see here.
 
-    Raises ValueError for a model whose image processor is missing.
+    Raises ValueError for a model whose image processor is missing, or needs torchvision.
     """
     if not has_eyes(config):
         return None
@@ -313,6 +314,8 @@ def load_sight(
 
     try:
         processor = AutoImageProcessor.from_pretrained(path)
+    except ImportError as error:
+        raise needs_torchvision(path, error) from error
     except (OSError, ValueError) as error:
         raise ValueError(
             f"model {path} has no image processor that can be used: "
@@ -320,6 +323,18 @@ def load_sight(
             "that it was made from)"
         ) from error
     return Sight(config, processor, tokenizer, max_pixels)
+
+
+def needs_torchvision(model: str, error: ImportError) -> ValueError:
+    """What to do about an image processor that transformers does not give out: 5.17 reads none
+    without torchvision, 5.19 and newer versions do.
+    """
+    installed = version("transformers")
+    reason = next(iter(str(error).strip().splitlines()), "")
+    return ValueError(
+        f"the image processor of {model} needs torchvision with transformers {installed}: install "
+        f"torchvision, or transformers 5.19 or newer (it says: {reason})"
+    )
 
 
 def _never_sampled(config: Any, tokenizer: Any) -> tuple[int, ...]:

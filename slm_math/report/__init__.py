@@ -16,6 +16,7 @@ def report(
     image_mb: float = 20.0,
     over: Literal["seeds"] | None = None,
     filter: str | None = None,
+    cluster: str | None = None,
 ) -> None:
     """Writes one HTML file about evaluations, with their transcripts; the page loads nothing from
     elsewhere.
@@ -34,11 +35,13 @@ def report(
             different seeds, the second half those of the method, in the same order.
         filter: of files of lm-eval, the filter whose rows count (strict-match): what it left of the
             replies is graded.
+        cluster: a tag of the problems, or images: problems with the same value are one unit of
+            intervals and tests, by default the instances of a template, as in `compare`.
     """
     from slm_math.records.outputs import check_output
     from slm_math.report.assemble import report as write
 
-    options = {"filter": filter, "over_seeds": over == "seeds"}
+    options = {"filter": filter, "over_seeds": over == "seeds", "cluster": cluster}
     check_output("report", out, folders)
     file = write(folders, out, plots, transcripts=transcripts, image_mb=image_mb, **options)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")

@@ -62,9 +62,10 @@ def report(
     *,
     filter: str | None = None,
     over_seeds: bool = False,
+    cluster: str | None = None,
 ) -> Path:
     """Writes the report of `folders` to the file `out`, and figures and tables to the folder
-    `plots`.
+    `plots`; `cluster` as in `clustered`.
     """
     check_number("image_mb", image_mb, low=0)
     if transcripts < 0:
@@ -73,7 +74,7 @@ def report(
         raise ValueError(f"{out} is a folder: name a file, such as {Path(out) / 'report.html'}")
     with evaluations_of(folders, Console(), whole_runs=True, filter=filter) as paths:
         options = {"transcripts": transcripts, "image_mb": image_mb, "over_seeds": over_seeds}
-        return _report(load(paths), out, plots, **options)
+        return _report(load(paths, cluster), out, plots, **options)
 
 
 def _report(

@@ -40,7 +40,7 @@ class Controls:
             assert run.control is not None
             same = run.samples.where(run.samples.also_in(run.control.samples))
             try:
-                control = read_control(run.folder)
+                control = read_control(run.folder, run.cluster)
             except ValueError as error:
                 reasons[run.name] = f"{run.name} is not compared: {error}."
             else:

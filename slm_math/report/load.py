@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from slm_math.evaluation.clusters import clustered, units_lines
 from slm_math.evaluation.controls import Arms, read_arms
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import Summary, read_samples, summarize
@@ -37,7 +38,7 @@ _STEP = re.compile(r"step-(\d+)")
 class AgentRun:
     """The evaluation of one agent on one set of problems; runs on the same problems have the same
     number `data`. `control` is its blind control, and `twins` the evaluation of unseen
-    twins, if there are some.
+    twins, if there are some. `cluster` is what the user named as units, if anything.
     """
 
     name: str
@@ -48,6 +49,7 @@ class AgentRun:
     data: int = 0
     control: AgentRun | None = field(default=None, repr=False)
     twins: AgentRun | None = field(default=None, repr=False)
+    cluster: str | None = None
 
     @property
     def partial(self) -> bool:
@@ -83,9 +85,10 @@ class Material:
     notes: tuple[str, ...] = ()  # what is not shown, and why
 
 
-def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
+def load(folders: Sequence[str] | Mapping[str, Path], cluster: str | None = None) -> Material:
     """Reads output folders of evaluations, folders of agents, folders of training runs, and folders
     that hold several of these; what a mapping names may have other names than their paths.
+    `cluster` says what the units of intervals and tests are, as in `clustered`.
 
     Raises ValueError naming a folder that is none of these, or that is named twice.
     """
@@ -117,7 +120,7 @@ def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
             agents += [(folder, *item) for item in evaluation_folders(evaluated[-1]).items()]
             trainings.append((folder, evaluated))
             if control_arms(root):
-                arms[folder] = read_arms(root)
+                arms[folder] = read_arms(root, cluster)
             own_curves, reason = training_curves(root)
             if isinstance(parts := read_run(root).get("shares"), dict):
                 shares[folder] = parts
@@ -132,9 +135,11 @@ def load(folders: Sequence[str] | Mapping[str, Path]) -> Material:
     curves = [
         curve
         for folder, evaluated in trainings
-        for curve in _accuracy_curves(folder, evaluated, named)
+        for curve in _accuracy_curves(folder, evaluated, named, cluster)
     ]
-    runs = _numbered(_with_controls([_read(name, path) for path, name in named.items()]))
+    found = [_read(name, path, cluster) for path, name in named.items()]
+    runs = _numbered(_with_controls(found))
+    notes += dict.fromkeys(line for run in runs for line in units_lines(run.samples))
     return Material(
         tuple(runs), tuple(curves), tuple(training), shares=shares, arms=arms, notes=tuple(notes)
     )
@@ -189,7 +194,7 @@ def _numbered(runs: Sequence[AgentRun]) -> list[AgentRun]:
 
 
 def _accuracy_curves(
-    folder: str, stages: Sequence[Path], named: Mapping[Path, str]
+    folder: str, stages: Sequence[Path], named: Mapping[Path, str], cluster: str | None
 ) -> list[AccuracyCurve]:
     curves = []
     for unit, pattern, first in (("epochs", _EPOCH, 1), ("steps", _STEP, 0)):
@@ -205,7 +210,9 @@ def _accuracy_curves(
         for agent in sorted({name for stage in done for name in evaluation_folders(stage)}):
             files = [(x, stage / agent / RECORDS) for stage, x in ordered]
             points = tuple(
-                (x, summarize(read_samples(file.parent))) for x, file in files if file.is_file()
+                (x, summarize(clustered(read_samples(file.parent), cluster)))
+                for x, file in files
+                if file.is_file()
             )
             if len(points) > 1:
                 name = named.get(stages[-1] / agent, f"{Path(folder).resolve().name}/{agent}")
@@ -213,8 +220,13 @@ def _accuracy_curves(
     return curves
 
 
-def _read(name: str, folder: Path) -> AgentRun:
-    samples = read_samples(folder)
+def _read(name: str, folder: Path, cluster: str | None) -> AgentRun:
+    samples = clustered(read_samples(folder), cluster)
     return AgentRun(
-        name, folder, samples=samples, manifest=read_manifest(folder), summary=summarize(samples)
+        name,
+        folder,
+        samples=samples,
+        manifest=read_manifest(folder),
+        summary=summarize(samples),
+        cluster=cluster,
     )

@@ -21,7 +21,7 @@ def twins_table(runs: Sequence[AgentRun], title: str) -> Table | None:
     gaps, reasons = {}, []
     for run in (run for run in runs if run.twins is not None):
         try:
-            gap = read_gap(run.folder)
+            gap = read_gap(run.folder, run.cluster)
         except ValueError as error:
             reasons.append(f"{run.name} is not compared: {error}.")
         else:

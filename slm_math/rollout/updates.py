@@ -22,7 +22,7 @@ from slm_math.policy.batches import (
     shared_width,
     token_indices,
 )
-from slm_math.policy.ranks import gather_over_ranks, rank, rank_count
+from slm_math.policy.ranks import exchange_over_ranks, gather_over_ranks, rank, rank_count
 from slm_math.policy.transfer import Ahead, put
 from slm_math.rollout.signals import Signals, any_by_row
 
@@ -94,7 +94,7 @@ def _exchanged(
         given, values = _chosen(rows, signals, [n for n, goal in sent.items() if goal == to])
         parts[to] = given, values.to(torch.device("cpu"))
     stays = [n for n in range(len(rows)) if n not in sent]
-    got = [part[here] for part in gather_over_ranks(parts) if here in part]
+    got = exchange_over_ranks(parts, device)
     mine = [_chosen(rows, signals, stays), *((given, all_.to(device)) for given, all_ in got)]
     return [row for part, _ in mine for row in part], Signals.joined([each for _, each in mine])
 

@@ -139,7 +139,7 @@ def test_records_that_changed_are_refused(tmp_path: Path) -> None:
     [
         ("verifier:0", "name a role or program"),
         ("judge", "has turns of program, solver, verifier"),
-        ("verifier:2", "no workflow of pair has a turn verifier:2"),
+        ("verifier:2", "has a turn verifier:2: those that ended have at most 1 of verifier"),
     ],
 )
 def test_a_turn_that_is_not_there_is_refused(tmp_path: Path, turn: str, message: str) -> None:

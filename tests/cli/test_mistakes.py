@@ -101,10 +101,9 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         [*EVAL, "--agents=SingleShot"],
         ["agents: expected values by name, such as --agents.NAME SingleShot, got SingleShot"],
     ),
-    "none of the choices": (
-        [*EVAL, "--inference.engine=vlm"],
-        ["inference.engine: vlm is none of auto, transformers, vllm: did you mean vllm?"],
-    ),
+    "no choice": ([*EVAL, "--inference.engine=vlm"], ["engine: vlm is none of auto", "mean vllm?"]),
+    "choice elsewhere": (["compare", "--over=cost"], ["that is `slm-math results --over cost`"]),
+    "name in statistics": (["power", "--n=100"], ["there is no option n: did you mean problems?"]),
     "no list": (
         [*EVAL, "--inference.sampling.stop=x"],
         ["inference.sampling.stop: expected a list, such as '[x]', got x"],

@@ -19,6 +19,7 @@ import torch
 from tiny import SCRATCH
 
 from slm_math.policy.chat import ChatFormat
+from slm_math.policy.scratch import Scratch
 
 GENERATE = "/inference/v1/generate"
 KEY = "sk-very-secret-0123456789"
@@ -32,6 +33,11 @@ UPDATE = [
 PUSH = [*UPDATE, "/reset_prefix_cache", "/resume"]  # the routes of one update, in order
 
 
+def text_logits(model: Any, ids: torch.Tensor, urls: list[str]) -> torch.Tensor:
+    """The logits (T, V) of a sequence (1, T), whose images (`urls`) a model of text ignores."""
+    return model(input_ids=ids, use_cache=False).logits[0]
+
+
 class FakeVLLM:
     """One server. `faults[route]`: what it does instead of answering, one request after the other;
     "always" ones stay.
@@ -41,12 +47,18 @@ class FakeVLLM:
     how it ended.
     """
 
-    def __init__(self, root: str = "/models/tiny", seed: int = 0, version: str = "0.32.1") -> None:
+    def __init__(
+        self,
+        root: str = "/models/tiny",
+        seed: int = 0,
+        version: str = "0.32.1",
+        scratch: Scratch = SCRATCH,
+    ) -> None:
         self.root, self.vllm, self.names = root, version, ["tiny"]
-        self.tokenizer = SCRATCH.tokenizer()
+        self.tokenizer = scratch.tokenizer()
         self.chat = ChatFormat(self.tokenizer)
-        self.first = replace(SCRATCH, seed=seed).model(self.tokenizer).eval()
-        self.context, self.backend, self.port = SCRATCH.context, "slm_math", 0
+        self.first = replace(scratch, seed=seed).model(self.tokenizer).eval()
+        self.context, self.backend, self.port = scratch.context, "slm_math", 0
         self.faults: dict[str, list[Any]] = {}
         self.always: dict[str, Any] = {}
         self.ignores_weights = self.ignores_version = False
@@ -54,6 +66,7 @@ class FakeVLLM:
         self.delay = 0.0  # seconds of each generation
         self.noise = 0.0  # nats on the log-probabilities of prompts
         self.script: Callable[[dict[str, Any]], tuple[list[int], str]] | None = None
+        self.logits: Callable[[Any, torch.Tensor, list[str]], torch.Tensor] = text_logits
         self.asked: list[tuple[str, dict[str, Any]]] = []  # route, body (or query): in order
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
@@ -215,10 +228,11 @@ class FakeVLLM:
             bias[int(token)] = value
         planned, end = self.script(body) if self.script else ([], "")
         tokens, logps = [], []
+        urls = [part["url"] for part in body.get("content_parts", ())]
         for _ in range(min(params["max_tokens"], self.context - ids.shape[1])):
-            out = model(input_ids=ids, use_cache=False)
             p = (
-                (out.logits[0, -1] + bias) / ((params["temperature"] or 1.0) * self.warp)
+                (self.logits(model, ids, urls)[-1] + bias)
+                / ((params["temperature"] or 1.0) * self.warp)
             ).log_softmax(-1)
             token = (
                 int(p.argmax())

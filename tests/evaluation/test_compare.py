@@ -22,10 +22,9 @@ from slm_math.evaluation.compare import (
     compare,
     holm,
     mcnemar,
-    paired_interval,
     sign_flip,
-    spread_interval,
 )
+from slm_math.metrics.differences import paired_interval, spread_interval
 from slm_math.records.encoding import from_json
 from slm_math.records.record import Record
 
@@ -156,10 +155,17 @@ def test_random_sign_flips_are_never_nothing() -> None:
 
 def test_the_interval_of_several_samples_is_on_the_spread_of_problems() -> None:
     differences = [0.5, -0.25, 0.75, 0.0, 0.25]
-    half = 2.776445 * stdev(differences) / math.sqrt(5)  # Student's t, 4 degrees of freedom
-    expected = mean(differences) - half, mean(differences) + half
-    # the expansion is short
-    assert spread_interval(differences) == pytest.approx(expected, abs=1e-2)
+    expected = with_partial_units(mean(differences), stdev(differences) / math.sqrt(5), 5, 2.776445)
+    assert spread_interval(differences) == pytest.approx(expected, abs=1e-6)
+
+
+def with_partial_units(mean: float, error: float, n: int, t: float) -> tuple[float, float]:
+    """The interval of a mean of n units with this standard error, if its variance has two more, one
+    of 1 and one of -1, which count as a tenth of a unit each; `t` is the point of Student's t.
+    """
+    squares = error**2 * n * (n - 1) + 0.1 * (1 - mean) ** 2 + 0.1 * (1 + mean) ** 2
+    half = t * math.sqrt(squares / (n - 0.8) / n)
+    return max(mean - half, -1), min(mean + half, 1)
 
 
 def test_problems_that_all_differ_alike_do_not_make_the_interval_a_point() -> None:
@@ -308,7 +314,6 @@ def test_the_interval_over_drafts_is_that_of_a_ratio_over_problems() -> None:
     gains, sizes = [2, 1, 1, 2, 0], [2, 4, 1, 3, 2]
     share = sum(gains) / sum(sizes)
     squares = sum((gain - share * size) ** 2 for gain, size in zip(gains, sizes))
-    half = 2.7764451 * math.sqrt(5 / 4 * squares) / 12  # Student's t, 4 degrees of freedom
+    ends = with_partial_units(share, math.sqrt(5 / 4 * squares) / 12, 5, 2.7764451)
     assert comparison.difference == pytest.approx(share)
-    assert comparison.low == pytest.approx(share - half, abs=1e-6)
-    assert comparison.high == pytest.approx(share + half, abs=1e-6)
+    assert (comparison.low, comparison.high) == pytest.approx(ends, abs=1e-6)

@@ -53,7 +53,7 @@ def write(folder: Path, records: list[dict[str, Any]], samples: int = 1, **manif
 def test_agents_folders_are_compared_whatever_the_agents(tmp_path: Path) -> None:
     a, b = write(tmp_path / "x/solver", rows("10")), write(tmp_path / "x/voter", rows("01"))
     [(agents, runs)] = load_evaluations([a, b]).items()
-    assert (agents, list(runs)) == ("solver, voter", [a, b])
+    assert (agents, list(runs)) == ("solver, voter", ["solver", "voter"])
 
 
 def test_folders_of_agents_are_compared_agent_by_agent(tmp_path: Path) -> None:
@@ -62,8 +62,8 @@ def test_folders_of_agents_are_compared_agent_by_agent(tmp_path: Path) -> None:
             write(tmp_path / folder / agent, rows("10"))
     x, y, z = (str(tmp_path / name) for name in "xyz")
     assert {agent: list(runs) for agent, runs in load_evaluations([x, y, z]).items()} == {
-        "p": [x, y, z],
-        "q": [x, y],
+        "p": ["x/p", "y/p", "z/p"],
+        "q": ["x/q", "y/q"],
     }
 
 
@@ -164,7 +164,7 @@ def test_other_settings_are_reported_with_their_values(tmp_path: Path) -> None:
     a = write(tmp_path / "x/p", rows("10"))
     b = write(tmp_path / "y/p", rows("10"), identity={"sampling": {"default": {"top_p": 0.9}}})
     assert identity_notes(load_evaluations([a, b])["p"]) == [
-        f"{b} differs from {a} in sampling.default.top_p (1.0 -> 0.9)"
+        "y/p differs from x/p in sampling.default.top_p (1.0 -> 0.9)"
     ]
 
 
@@ -175,7 +175,8 @@ def test_the_command_shows_hostile_answers_as_they_are_and_writes_everything(
     before, after = rows("0011"), rows("1101")
     before[0] |= {"answer": evil}
     after[2] |= {"answer": None}
-    x, y = write(tmp_path / "x/p", before), write(tmp_path / "y/p", after)
+    write(tmp_path / "x/p", before)
+    write(tmp_path / "y/p", after)
     write(tmp_path / "y/q", rows("1111"))
     out = tmp_path / "new/found.json"
     compare_runs([str(tmp_path / "x"), str(tmp_path / "y")], flips=1, out=str(out))
@@ -191,7 +192,7 @@ def test_the_command_shows_hostile_answers_as_they_are_and_writes_everything(
         {
             "id": "2",
             "gold": "1",
-            "answers": {str(Path(x).parent): ["1"], str(Path(y).parent): [None]},
+            "answers": {"x/p": ["1"], "y/p": [None]},
         }
     ]
 
@@ -210,7 +211,7 @@ def test_a_folder_of_training_runs_is_their_last_evaluations(
     monkeypatch.chdir(tmp_path)
     compare_runs(["q"], out="c.json")
     [pair] = json.loads(Path("c.json").read_text())["comparisons"]
-    assert (pair["a"], pair["b"]) == ("q/sft/eval/epoch-1", "q/grpo/eval/epoch-1")
+    assert (pair["a"], pair["b"]) == ("sft/eval/epoch-1/one", "grpo/eval/epoch-1/one")
     capsys.readouterr()
     results(["q"])
     shown = capsys.readouterr().out

@@ -8,6 +8,7 @@ from statistics import fmean
 
 import numpy as np
 import pytest
+from evaluation.test_compare import with_partial_units
 
 from slm_math.evaluation.costs import Curve, Spending, at_equal_cost, curves, votes_of
 from slm_math.evaluation.costs_table import cost_lines, cost_rows
@@ -118,10 +119,9 @@ def test_the_interval_is_that_of_paired_differences() -> None:
     tokens = [10.0] * 6
     [row] = at_equal_cost([curve("a", (before, tokens)), curve("b", (after, tokens))])
     differences = np.array(after) - np.array(before)
-    half = t_point(5) * differences.std(ddof=1) / 6**0.5
-    assert (row.low, row.high) == pytest.approx(
-        (differences.mean() - half, min(differences.mean() + half, 1))
-    )
+    error = differences.std(ddof=1) / 6**0.5
+    ends = with_partial_units(differences.mean(), error, 6, t_point(5))
+    assert (row.low, row.high) == pytest.approx(ends)
 
 
 def test_the_interval_holds_the_uncertainty_of_costs() -> None:

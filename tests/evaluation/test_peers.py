@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import pytest
+from evaluation.test_compare import with_partial_units
 
 from slm_math.evaluation.compare import (
-    clustered_error,
-    clustered_interval,
     holm,
     mcnemar,
     sign_flip,
+)
+from slm_math.metrics.differences import (
+    clustered_error,
+    clustered_interval,
+    spread_error,
     spread_interval,
 )
 from slm_math.metrics.intervals import mean_interval, t_inside, wilson
@@ -71,8 +76,15 @@ def test_sign_flips() -> None:
 def test_the_interval_of_a_mean() -> None:
     # scipy.stats.ttest_1samp(...).confidence_interval()
     ends = (-0.01274897857121543, 0.6627489785712155)
-    assert spread_interval(DIFFERENCES) == pytest.approx(ends, rel=1e-6)
     assert mean_interval(DIFFERENCES) == pytest.approx((0.325, *ends), rel=1e-6)
+
+
+def test_the_error_of_a_mean_difference() -> None:
+    # scipy.stats.sem and t.ppf(0.975, 9)
+    error, t = 0.14930394055974097, 2.2621571628540993
+    assert spread_error(DIFFERENCES) == pytest.approx(error, rel=1e-12)
+    ends = with_partial_units(0.325, error, 10, t)
+    assert spread_interval(DIFFERENCES) == pytest.approx(ends, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +101,10 @@ def test_students_t(t: float, freedom: int, inside: float) -> None:
 
 
 def test_the_error_of_a_mean_over_clusters() -> None:
-    # statsmodels' OLS of a constant, fit(cov_type="cluster", use_t=True): bse and conf_int
-    assert clustered_error(CLUSTERS) == pytest.approx(0.20654072, rel=1e-7)
-    assert clustered_interval(CLUSTERS) == pytest.approx((-0.12475483, 0.85202756), rel=1e-6)
+    # statsmodels' OLS of a constant, fit(cov_type="cluster", use_t=True): params, bse, t
+    mean, error, t = 0.36363636, 0.20654072, 2.36462425
+    assert clustered_error(CLUSTERS) == pytest.approx(error, rel=1e-7)
+    squares = (error * 22) ** 2 * 7 / 8  # of the clusters' sums, whose sizes are 2.75 in the mean
+    own = math.sqrt(squares / 2.75**2 / 7 / 8)
+    ends = with_partial_units(mean, own, 8, t)
+    assert clustered_interval(CLUSTERS) == pytest.approx(ends, rel=1e-6)

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation.test_compare import several
+from evaluation.test_compare import several, with_partial_units
 from evaluation.test_compare_runs import rows, write
 
 from slm_math.evaluation.compare_table import compare_runs
-from slm_math.evaluation.seeds import SeedComparison, _compared, compare_seeds, pairs_of
+from slm_math.evaluation.seeds import SeedComparison, compare_seeds, compared, pairs_of
 
 TABLE = np.array([[0.0, 1, 0, 1, 1, 0], [1, 1, 0, 0, 1, 0], [0, 1, -1, 1, 1, 0.5]])
 
 
 def of_table(table: np.ndarray) -> SeedComparison:
     pairs: list[Any] = [((f"a{s}", []), (f"b{s}", [])) for s in range(len(table))]
-    return _compared(table, table.shape[1], pairs)
+    return compared(table, table.shape[1], pairs)
 
 
 def test_intervals_are_those_of_scipy() -> None:
@@ -27,14 +27,18 @@ def test_intervals_are_those_of_scipy() -> None:
     one = of_table(TABLE)
     assert one.difference == pytest.approx(0.4722222222222222)
     assert one.over_seeds == pytest.approx((0.35270409084029275, 0.5917403536041517))
-    assert one.over_problems == pytest.approx((-0.0743879904362818, 1.0), abs=1e-9)
+    # (-0.0743879904362818, 1.0188324348807264) without the two partial problems
+    ends = with_partial_units(one.difference, 0.2126406578778293, 6, 2.5705818)
+    assert one.over_problems == pytest.approx(ends, abs=1e-6)
     assert one.p == pytest.approx(0.0034423510070664123)
 
 
 def test_the_interval_over_both_adds_the_mean_squares_of_statsmodels() -> None:
     # anova_lm: seeds 0.013889 (2), problems 0.813889 (5), residual 0.213889 (10); problems alone
     # are more than the sum without the residual. Satterthwaite: 4.8 degrees; t of 4 is 2.776445
-    half = 2.776445 * np.sqrt(0.813889 / 18)
+    alone = 0.813889 * 5 / 3  # the sum of squares of the means of problems, to which come two more
+    square = 3 * (alone + 0.1 * (1 - 0.4722222) ** 2 + 0.1 * (1 + 0.4722222) ** 2) / 5.2
+    half = 2.776445 * np.sqrt(square / 18)
     low, high = of_table(TABLE).over_both
     assert (low, high) == pytest.approx((0.4722222 - half, 1.0), abs=1e-5)
 

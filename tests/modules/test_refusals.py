@@ -176,6 +176,17 @@ def test_strategy_is_refused_before_its_packages_are_asked_for(
     assert "strategy deepspeed would shard nothing" in capsys.readouterr().err
 
 
+def test_optimizer_without_slices_is_refused_before_data_is_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And before other ranks are started, which would say the same."""
+    with pytest.raises(SystemExit):
+        run(["fit", "--config=quickstart/sft", "--config=fsdp2", "--trainer.devices=1"])
+    said = capsys.readouterr().err
+    assert said.count("optim.kind muon needs whole matrices") == 1
+    assert "reading arithmetic" not in said
+
+
 @pytest.mark.parametrize("options", [{"stop": ("",)}, {"not_first": ("a", "")}], ids=str)
 def test_empty_texts_in_sampling_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="not empty"):

@@ -235,3 +235,22 @@ def test_a_frozen_tower_is_what_an_engine_gets_once(vision: Any) -> None:
     assert once == (tower if vision == "frozen" else set())
     assert once | always == {name for name, _ in loaded.model.named_parameters()}
     assert not once & always
+
+
+@pytest.mark.parametrize("kind", ["scratch", "folder"])
+def test_image_processor_that_needs_torchvision_is_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As transformers 5.17 says where torchvision is missing."""
+    import transformers
+
+    def lacks(*args: Any, **kwargs: Any) -> None:
+        raise ImportError("\nIdefics3ImageProcessorPil requires the Torchvision library but it was")
+
+    policy = Policy(scratch=replace(SEEING, vision="idefics3"))
+    if kind == "folder":
+        policy = Policy(path=str(exported(policy, tmp_path / "model")))
+    monkeypatch.setattr(transformers, "Idefics3ImageProcessorPil", lacks)
+    monkeypatch.setattr(transformers.AutoImageProcessor, "from_pretrained", lacks)
+    with pytest.raises(ValueError, match=r"needs torchvision with .* install torchvision, or"):
+        policy.chat()

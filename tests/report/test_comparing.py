@@ -101,3 +101,18 @@ def test_runs_without_tokens_have_no_table_of_costs(tmp_path: Path) -> None:
     for name in "ab":
         write(tmp_path / name, [record(0, True, turn(tokens=0))])
     assert curves_of(load([str(tmp_path / "a"), str(tmp_path / "b")]).runs) == []
+
+
+def test_clusters_are_the_units_of_all_intervals_and_tests(tmp_path: Path) -> None:
+    for name, right in (("a", 3), ("b", 6)):
+        rows = [record(i, i < right, tags={"story": f"s{i // 3}"}) for i in range(9)]
+        write(tmp_path / name, rows)
+    found = load([str(tmp_path / "a"), str(tmp_path / "b")], cluster="story")
+    table = comparison_table(found.runs, "Comparison")
+    assert "sign-flip permutation by story" in table.note
+    assert table.rows[0][4] == "1.000"  # one of three stories changed: 2 x 1/2
+    assert [run.summary.units for run in found.runs] == [3, 3]
+    assert found.notes == (
+        "the units of intervals and tests are 3 clusters of the 9 problems, by story "
+        "(--cluster problem: each problem is one)",
+    )
