@@ -108,6 +108,16 @@ def _decoding(setup: Setup, module: RolloutModule, sizes: Sizes, decoded: Decode
     token = setup.token_bytes(sizes)
     rows = running(decoded, token, memory)
     context = setup.policy.context() or 1 << 30
-    captured = on_gpu and replays(inner(module.loaded.model).eval())
+    captured = on_gpu and _captured(inner(module.loaded.model))  # type: ignore[union-attr]
     cache = cache_bytes(decoded, token, memory, context, captured=captured)
     return cache + logits_bytes(rows, sizes.vocabulary, {decoded.sampling.temperature: None})
+
+
+def _captured(network: Any) -> bool:
+    """Whether decoding steps of a network are captured; it trains on as it did."""
+    modes = [(each, each.training) for each in network.modules()]
+    try:
+        return replays(network.eval())
+    finally:
+        for each, training in modes:
+            each.training = training

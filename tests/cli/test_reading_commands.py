@@ -52,7 +52,8 @@ def test_commands_take_what_stands_without_an_option(
     status, shown, error = said("compare", *done, "-o", tmp_path / "compared.json")
     assert (status, ours(error)) == (0, "")
     [pair] = json.loads((tmp_path / "compared.json").read_text())["comparisons"]
-    assert (pair["a"], pair["b"], pair["problems"]) == (str(done[0]), str(done[1]), 12)
+    names = [f"{folder.parent.name}/{folder.name}/one" for folder in done]
+    assert [pair["a"], pair["b"], pair["problems"]] == [*names, 12]
     status, shown, _ = said("results", *done)
     assert status == 0
     assert shown.count("n = 12") == 2

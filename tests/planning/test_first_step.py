@@ -10,10 +10,11 @@ from tiny import LORA, SCRATCH, chats, grpo, problems, sft, trainer
 
 from slm_math.modules.base import PolicyModule
 from slm_math.planning.devices import device_named
-from slm_math.planning.first_step import FirstStep, foresee
+from slm_math.planning.first_step import FirstStep, _captured, foresee
 from slm_math.planning.of_run import setup_of, workload_of
 from slm_math.planning.predict import predict
 from slm_math.policy.config import Lora, Policy
+from slm_math.policy.forward import inner
 from slm_math.types import Sampling
 
 IDLE = 1 << 20
@@ -66,3 +67,14 @@ def test_what_is_planned_stands_beside_what_was_measured() -> None:
         "  tokens: planned 1,814 -> 1,790",
         "  memory: planned 600 MiB and activations -> 1,700 MiB",
     ]
+
+
+def test_a_look_at_the_network_leaves_it_training(tmp_path: Path) -> None:
+    module = grpo()
+    fitted(tmp_path, module, problems())
+    network = inner(module.loaded.model)
+    network.train()
+    network.lm_head.eval()
+    _captured(network)
+    assert network.training
+    assert not network.lm_head.training
