@@ -119,10 +119,14 @@ def one_model(arguments: list[str]) -> list[str]:
     ]
     if bool(named[0]) == bool(named[1]):
         return arguments
-    first = min(*named[0], *named[1], len(arguments))
+    first = min(named[0] + named[1])
+    files = [n for n, each in enumerate(arguments[:first]) if re.match(r"(--config|-c)(=|$)", each)]
+    if not files:
+        return arguments
+    end = files[-1] + (1 if "=" in arguments[files[-1]] else 2)
     other = ways[bool(named[0])].rpartition(".")[2]
     tree = {"model": {"policy": {other: None}}}
-    return [*arguments[:first], "--config", json.dumps(tree), *arguments[first:]]
+    return [*arguments[:end], "--config", json.dumps(tree), *arguments[end:]]
 
 
 def classes_first(arguments: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from slm_math.answers import pool
 from slm_math.answers.second_opinion import LONGEST, Opinion, second_opinion
-from slm_math.metrics.disputes import Dispute, Disputes
+from slm_math.metrics.disputes import Dispute, Disputes, range_of
 from slm_math.types import AnswerType, Problem, Task
 
 
@@ -53,8 +53,7 @@ def test_an_answer_that_only_it_finds_is_disputed() -> None:
     assert opinion == Opinion(None, "", "12", True, "12")
     disputes = Disputes()
     assert disputes.add(Dispute("row 1", "", "12", False, "no answer", opinion))
-    assert disputes.bounds(correct=0, n=1) == (0.0, 1.0)
-    assert [*disputes.lines(0, 1)][-1] == (
+    assert [*disputes.lines((0.0, 1.0), 1)][-1] == (
         "  row 1: no answer for 12: incorrect (no answer) here; correct there, which finds in the "
         "reply 12 for 12"
     )
@@ -66,7 +65,7 @@ def test_a_reply_that_it_reads_otherwise_is_disputed_although_the_answers_are_eq
     assert disputes.add(Dispute("row 1", "12", "12", True, "equal", opinion))
     assert (
         "correct there, which reads 12 for 12; incorrect there, which finds in the reply {11"
-        in ([*disputes.lines(1, 1)][-1])
+        in ([*disputes.lines((0.0, 1.0), 1)][-1])
     )
 
 
@@ -93,9 +92,18 @@ def test_disputes_are_a_range() -> None:
     verdicts = [(True, True), (True, False), (False, True), (False, False), (True, None)]
     for number, (ours, theirs) in enumerate(verdicts):
         disputes.add(Dispute(f"row {number}", "a", "g", ours, "", Opinion(theirs)))
-    assert disputes.bounds(correct=3, n=5) == (0.4, 0.8)
+    # samples, correct ones, disputed correct and incorrect ones, problems
+    of_problems = [
+        (1, 1, 0, 0, 1),
+        (1, 1, 1, 0, 1),
+        (1, 0, 0, 1, 1),
+        (1, 0, 0, 0, 1),
+        (1, 1, 0, 0, 1),
+    ]
+    bounds = range_of(of_problems)
+    assert bounds == (0.4, 0.8)
     assert (disputes.asked, disputes.silent) == (4, 1)
-    first, *others = disputes.lines(correct=3, n=5)
+    first, *others = disputes.lines(bounds, n=5)
     assert "40.0 % if every disputed verdict is wrong, 80.0 % if every one is right" in first
     assert "of 4 verdicts 2 are disputed (1 correct here, 1 there), no opinion on 1" in first
     left_out, *others = others

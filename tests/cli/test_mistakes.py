@@ -103,7 +103,10 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "no choice": ([*EVAL, "--inference.engine=vlm"], ["engine: vlm is none of auto", "mean vllm?"]),
     "choice elsewhere": (["compare", "--over=cost"], ["that is `slm-math results --over cost`"]),
-    "name in statistics": (["power", "--n=100"], ["there is no option n: did you mean problems?"]),
+    "name in statistics": (
+        ["power", "--n=100"],
+        ["there is no option --n: did you mean --problems?"],
+    ),
     "no list": (
         [*EVAL, "--inference.sampling.stop=x"],
         ["inference.sampling.stop: expected a list, such as '[x]', got x"],
