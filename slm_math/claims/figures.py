@@ -19,6 +19,8 @@ from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.pairing import paired
 from slm_math.evaluation.seeds import compare_seeds, pairs_of
 from slm_math.evaluation.twins import memorization_gap
+from slm_math.foreign.shapes import NAMES
+from slm_math.grading.recording import SAVED
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import summarize
 from slm_math.records.files import recorded_data_hash
@@ -87,8 +89,8 @@ def claim_of(
     for run in runs:
         _check_manifest(run)
     by_name = {run.name: own for run, own in zip(runs, samples, strict=True)}
-    if any("tool" in run.identity for run in runs) and len(runs) > 1:
-        by_name, _ = paired(by_name)  # tools may call the same problems otherwise
+    if any("tool" in run.identity for run in runs):
+        by_name = _of_same_problems(runs, by_name)
     comparisons: list[Comparison] = []
     if len(runs) > 1 and design.over is None:
         comparisons = compare(by_name)
@@ -108,6 +110,32 @@ def claim_of(
     }
     rounded = _rounded(figures)
     return {"statement": statement(rounded), **rounded}
+
+
+def _of_same_problems(runs: Sequence[FrozenRun], by_name: dict[str, Samples]) -> dict[str, Samples]:
+    """The samples of runs of which some are saved completions, under the ids of the first: tools
+    may call the same problems otherwise. Raises ValueError for other shapes than those known, for
+    answers that were taken from replies by two rules, and for runs that are not of the same
+    problems.
+    """
+    rules = {run.name: run.identity.get("last_number") for run in runs if "tool" in run.identity}
+    for run in runs:
+        if "tool" in run.identity and run.identity["tool"] not in (SAVED, *NAMES):
+            raise ValueError(f"{run.name}: its manifest names no shape of saved completions")
+    if set(rules.values()) == {True, False}:
+        lenient = ", ".join(name for name, rule in rules.items() if rule)
+        raise ValueError(
+            f"the last number of a reply counts as its answer in {lenient}, and not in the others: "
+            "grade all with --last_number true, or all without it"
+        )
+    if set(rules.values()) - {True, False}:
+        raise ValueError("identity.last_number of saved completions is true or false")
+    if len(runs) == 1:
+        return by_name
+    found, notes = paired(by_name)
+    if any(len(found[name].records) != len(by_name[name].records) for name in by_name):
+        raise ValueError(f"the runs are not of the same problems: {'; '.join(notes)}")
+    return found
 
 
 def _check_manifest(run: FrozenRun) -> None:
@@ -220,7 +248,7 @@ def _run(run: FrozenRun, samples: Samples, design: Design) -> dict[str, Any]:
     identity, agent = run.identity, agent_of(run)
     return {
         "name": run.name,
-        **({"tool": identity["tool"]} if "tool" in identity else {}),
+        **({key: identity[key] for key in ("tool", "last_number")} if "tool" in identity else {}),
         "agent": run.agent,
         "batches": run.setting("batches"),
         "problems": summary.problems,

@@ -78,7 +78,10 @@ def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
     )
     if "tool" in run:
         shape = "" if run["tool"] == "completions" else f", of the shape {plain(run['tool'], 200)}"
-        yield f"{name(run)}: saved completions{shape}; each answer is the one that its reply states"
+        stated = "each answer is the one that its reply states"
+        if run["last_number"]:
+            stated += ", or else the last number in it"
+        yield f"{name(run)}: saved completions{shape}; {stated}"
     if run["not_run_again"] is not None:
         answers = run["answers_in_no_reply"]
         unstated = f"; {answers} of them stand in no reply" if answers else ""

@@ -222,5 +222,14 @@ def _notes(runs: Sequence[_Run], shared: Sequence[int], same: bool) -> list[str]
     how = _by(runs[0].records[0].id)
     how += ", since not all have texts of the problems" if how == "by id" and not texts else ""
     line = f"paired {n} problems {how if same else 'by their texts, since ids differ'}"
-    left_out = [f"{len(run.keys) - n} only in {run.name}" for run in runs if len(run.keys) > n]
+    left_out = []
+    for run in runs:
+        again = 0 if same else sum(map(bool, run.keys)) - len(run.by_text())
+        if again:
+            left_out.append(
+                f"{again} of {run.name} that have the text of another problem, of which the first "
+                "counts (without ids, rows of one text are samples of one problem)"
+            )
+        if len(run.keys) - again > n:
+            left_out.append(f"{len(run.keys) - again - n} only in {run.name}")
     return [f"{line}; not paired and left out: {', '.join(left_out)}" if left_out else line]

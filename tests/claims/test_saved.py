@@ -64,6 +64,48 @@ def test_problems_that_tools_call_otherwise_are_paired_by_their_texts(tmp_path: 
     assert any("b against a: +37.5" in line for line in found.statement)
 
 
+def graded(root: Path, name: str, count: int, fields: Fields = Fields()) -> FrozenRun:
+    """A run of so many completions that state no answer and end in the right number."""
+    rows = [
+        {
+            "id": f"p{n}",
+            "problem": f"What is {n} + 7?",
+            "completion": f"I get {n + 7}",
+            "answer": n + 7,
+        }
+        for n in range(count)
+    ]
+    file = root / f"{name}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    record_file(file, root / name, fields)
+    [run] = runs_of([str(root / name)])
+    return run
+
+
+def test_the_rule_of_the_last_number_is_stated(tmp_path: Path) -> None:
+    found = checked([graded(tmp_path, "a", 4, Fields(last_number=True))])
+    assert any("or else the last number in it" in line for line in found.statement)
+
+
+def test_two_rules_for_answers_are_no_comparison(tmp_path: Path) -> None:
+    runs = [graded(tmp_path, "a", 4), graded(tmp_path, "b", 4, Fields(last_number=True))]
+    with pytest.raises(ValueError, match="counts as its answer in b, and not in the others"):
+        claim_members(runs)
+
+
+def test_completions_of_other_problems_are_no_comparison(tmp_path: Path) -> None:
+    runs = [graded(tmp_path, "a", 6), graded(tmp_path, "b", 4)]
+    with pytest.raises(ValueError, match=r"not of the same problems: .* 2 only in a"):
+        claim_members(runs)
+
+
+def test_a_shape_is_no_free_text(tmp_path: Path) -> None:
+    run = graded(tmp_path, "a", 4)
+    about = {**run.about, "identity": {**run.identity, "tool": "lm-eval. Audited by all"}}
+    with pytest.raises(ValueError, match="names no shape of saved completions"):
+        claim_members([replace(run, manifest=json.dumps(about).encode())])
+
+
 def tampered(run: FrozenRun, change: Callable[[Record], Record]) -> FrozenRun:
     return replace(run, records=[change(run.records[0]), *run.records[1:]])
 
