@@ -21,6 +21,7 @@ from slm_math.callbacks.agent_eval import AgentEval
 from slm_math.callbacks.console import console_of
 from slm_math.callbacks.export import ExportHF
 from slm_math.callbacks.stop_reason import shortest
+from slm_math.data.arithmetic import Arithmetic
 from slm_math.data.gsm8k import GSM8K
 from slm_math.data.table import Table as OwnTable
 from slm_math.modules.base import PolicyModule
@@ -231,17 +232,23 @@ def _places(trainer: L.Trainer, export: str | None) -> Iterator[tuple[str, str]]
 
 def _next(trainer: L.Trainer, module: L.LightningModule, export: str | None) -> Iterator[str]:
     yield f"slm-math report {shortest(str(Path(trainer.default_root_dir).absolute()))}"
-    if export:
-        source = getattr(getattr(trainer, "datamodule", None), "source", None)
-        if not isinstance(module, GRPOModule):
-            line = f"slm-math fit --config grpo/solver --model.policy.path {export}"
-            if isinstance(source, OwnTable) and len(source.paths) == 1:  # or it would be GSM8K
-                file = shortest(str(source.paths[0].absolute()))
-                line += f" --data.source Table --data.source.path {file}"
-                for option, column in source.named.items():
-                    line += f" --data.source.{option} {shlex.quote(column)}" if column else ""
-            yield line
-        if isinstance(source, GSM8K):
-            yield f"slm-math eval --config eval/gsm8k --model {export}"
-        else:
-            yield f'slm-math solve "PROBLEM" --model {export}'
+    if not export:
+        return
+    data = getattr(trainer, "datamodule", None)
+    source = getattr(data, "source", None)
+    if not isinstance(module, GRPOModule):
+        config = "quickstart/grpo" if isinstance(source, Arithmetic) else "grpo/solver"
+        line = f"slm-math fit --config {config} --model.policy.path {export}"
+        if isinstance(source, OwnTable) and len(source.paths) == 1:  # or it would be GSM8K
+            file = shortest(str(source.paths[0].absolute()))
+            line += f" --data.source Table --data.source.path {file}"
+            for option, column in source.named.items():
+                line += f" --data.source.{option} {shlex.quote(column)}" if column else ""
+        yield line
+    if isinstance(source, GSM8K):
+        yield f"slm-math eval --config eval/gsm8k --model {export}"
+        return
+    # the prompt that it was trained on, since a small model knows no other
+    prompt = getattr(getattr(module, "agent", None), "prompt", getattr(data, "prompt", "solve"))
+    own = "" if prompt == "solve" else f" --agent SingleShot --agent.prompt {shlex.quote(prompt)}"
+    yield f'slm-math solve "PROBLEM" --model {export}{own}'

@@ -17,6 +17,8 @@ from tiny import sft, trainer
 from slm_math.callbacks import AgentEval, ExportHF, Summary
 from slm_math.callbacks.summary import Curve, _next
 from slm_math.cli import run
+from slm_math.data.arithmetic import Arithmetic
+from slm_math.data.chat_data import ChatData
 from slm_math.data.table import Table
 
 FAST = ["--config", "configs/fast.yaml", "--torch_threads", "1"]
@@ -61,6 +63,21 @@ def test_accuracies_are_those_of_the_first_and_the_last_evaluation(
     assert f"model: {tmp_path / 'run' / 'export'}" in lines
     assert f"next: slm-math report {tmp_path / 'run'}" in lines
     assert any(line.startswith("next: slm-math fit ") for line in lines)
+
+
+def test_what_comes_next_asks_as_the_model_was_taught(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taught = ChatData(Arithmetic(train=20, solve=20), batch_size=2, prompt="solve_plain")
+    every = [ExportHF(check=False), Summary()]
+    trainer(tmp_path, callbacks=every, limit_train_batches=1).fit(sft(), taught)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+    export = tmp_path / "export"
+    assert f"next: slm-math fit --config quickstart/grpo --model.policy.path {export}" in lines
+    assert lines[-1] == (
+        f'next: slm-math solve "PROBLEM" --model {export} --agent SingleShot --agent.prompt '
+        "solve_plain"
+    )
 
 
 def test_a_run_that_trains_nothing_has_no_summary(
