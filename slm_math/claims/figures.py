@@ -11,7 +11,7 @@ from slm_math.claims.archive import CLAIM, README, json_bytes, sha256
 from slm_math.claims.frozen import FrozenRun
 from slm_math.claims.labels import TWINS, check_control
 from slm_math.claims.overlap import overlap_figures
-from slm_math.claims.regrade import SavedCompletions
+from slm_math.claims.regrade import SavedCompletions, stands_nowhere
 from slm_math.claims.replay import Replayed, replayed
 from slm_math.claims.words import readme, statement
 from slm_math.evaluation.clusters import by_cluster
@@ -264,9 +264,7 @@ def _run(run: FrozenRun, samples: Samples, design: Design) -> dict[str, Any]:
         "skipped": int(summary.metrics["skipped"]),
         "undecided": int(summary.metrics["undecided"]),
         "not_run_again": agent if isinstance(agent, str) else None,
-        "answers_in_no_reply": sum(
-            record.answer is not None and record.method == "none" for record in run.records
-        ),
+        "answers_that_stand_nowhere": sum(map(stands_nowhere, run.records)),
         "seed": identity.get("seed"),
         "engines": identity.get("engines"),
         "data": identity.get("data"),

@@ -83,8 +83,9 @@ def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
             stated += ", or else the last number in it"
         yield f"{name(run)}: saved completions{shape}; {stated}"
     if run["not_run_again"] is not None:
-        answers = run["answers_in_no_reply"]
-        unstated = f"; {answers} of them stand in no reply" if answers else ""
+        answers = run["answers_that_stand_nowhere"]
+        where = "in no reply and in no output of a program"
+        unstated = f"; {answers} of them stand {where}" if answers else ""
         yield (
             f"{name(run)}: its answers are taken as recorded, since "
             f"{plain(run['not_run_again'], 200)}{unstated}"
