@@ -14,13 +14,11 @@ from slm_math.modules.base import PolicyModule
 from slm_math.modules.rollouts import RolloutModule
 from slm_math.planning.devices import machine_memory
 from slm_math.planning.memory import cache_bytes, logits_bytes, muon_bytes, running
-from slm_math.planning.network import Sizes
+from slm_math.planning.network import Sizes, captures
 from slm_math.planning.of_run import seen_rows, setup_of
 from slm_math.planning.predict import Setup, resident_of
 from slm_math.planning.workload import Decoded, prompt_of
-from slm_math.policy.forward import inner
 from slm_math.policy.ranks import rank_count
-from slm_math.policy.stepping import replays
 
 LOOKED_AT = 64  # rows whose lengths are looked at
 ASKED = 8  # problems whose prompts are looked at
@@ -105,19 +103,9 @@ def _decoding(setup: Setup, module: RolloutModule, sizes: Sizes, decoded: Decode
     device = module.device
     on_gpu = device.type == "cuda"
     memory = torch.cuda.get_device_properties(device).total_memory if on_gpu else machine_memory()
-    token = setup.token_bytes(sizes)
-    rows = running(decoded, token, memory)
-    context = setup.policy.context() or 1 << 30
-    captured = on_gpu and _captured(inner(module.loaded.model))  # type: ignore[union-attr]
-    cache = cache_bytes(decoded, token, memory, context, captured=captured)
-    return cache + logits_bytes(rows, sizes.vocabulary, {decoded.sampling.temperature: None})
-
-
-def _captured(network: Any) -> bool:
-    """Whether decoding steps of a network are captured; it trains on as it did."""
-    modes = [(each, each.training) for each in network.modules()]
-    try:
-        return replays(network.eval())
-    finally:
-        for each, training in modes:
-            each.training = training
+    room = setup.room(sizes, memory)
+    rows = running(decoded, *room[:2])
+    captured = on_gpu and captures(module.loaded.model)  # type: ignore[union-attr]
+    return cache_bytes(decoded, *room, captured=captured) + logits_bytes(
+        rows, sizes.vocabulary, {decoded.sampling.temperature: None}
+    )

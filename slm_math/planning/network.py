@@ -19,12 +19,13 @@ from slm_math.policy.architectures import architecture_of, check_architecture, o
 from slm_math.policy.compiling import layers_of
 from slm_math.policy.config import Policy
 from slm_math.policy.folders import local_folder
-from slm_math.policy.forward import inner
+from slm_math.policy.forward import evaluating, inner
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import config_of
 from slm_math.policy.lora import new_adapters
 from slm_math.policy.masters import to_bfloat16
 from slm_math.policy.sight import Sight, eyes_of
+from slm_math.policy.stepping import replays
 
 NF4 = 0.516  # bytes of a weight with its constants (Dettmers et al. 2023, section 3)
 
@@ -198,3 +199,11 @@ def teacher_weights(path: str) -> int:
 def others_of(sizes: Sizes) -> int:
     """How many layers the rehearsed network lacks."""
     return max(sizes.layers - LAYERS, 0)
+
+
+def captures(network: Any) -> bool:
+    """Whether a GPU captures the decoding steps of a network (see `policy.slots`); it trains on as
+    it did.
+    """
+    with evaluating(network):
+        return replays(inner(network))

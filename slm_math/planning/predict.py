@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from slm_math.planning.memory import (
     running,
     slot_bytes,
 )
-from slm_math.planning.network import Sizes, network, on_cpu, others_of
+from slm_math.planning.network import Sizes, captures, network, on_cpu, others_of
 from slm_math.planning.phases import Phase, RunPlan, merged
 from slm_math.planning.rehearsal import LAYERS, Rehearsed, rehearse, shapes_only
 from slm_math.planning.sharing import ALONE, Sharing
@@ -32,7 +33,6 @@ from slm_math.policy.compiling import layers_of
 from slm_math.policy.config import Policy
 from slm_math.policy.forward import Inputs, hidden_states, inner, language_head
 from slm_math.policy.loaded import LoadedPolicy, batch_logprobs, loss_states
-from slm_math.policy.stepping import replays
 
 # What glibc's heap holds in gaps, as a multiple of all arrays below 32 MiB that the forward pass of
 # a layer makes: torch asks for aligned blocks, for which a gap that one of the same size left is
@@ -103,9 +103,12 @@ class Setup:
             teacher=self.teacher,
         )
 
-    def token_bytes(self, sizes: Sizes) -> int:
-        """Bytes of a token's keys and values."""
-        return sizes.token // (2 if self.precision != "32-true" else 1)
+    def room(self, sizes: Sizes, memory: int) -> tuple[int, int, int]:
+        """What decoding has on a device with so much memory: bytes of a token's keys and values,
+        this memory, and positions of the context.
+        """
+        token = sizes.token // (2 if self.precision != "32-true" else 1)
+        return token, memory, self.policy.context() or 1 << 30
 
     def casts(self) -> AbstractContextManager[Any]:
         """What forward passes run in."""
@@ -261,15 +264,13 @@ class _Stage:
 
         return self._rehearsed(work)
 
-    @property
+    @cached_property
     def _captured(self) -> bool:
         """Whether decoding steps are captured."""
-        return self.device.is_gpu and replays(inner(self.loaded.model).eval())
+        return self.device.is_gpu and captures(self.loaded.model)
 
     def _room(self) -> tuple[int, int, int]:
-        """Bytes of a token's keys and values, those of the device, and positions of the context."""
-        token = self.setup.token_bytes(self.sizes)
-        return token, self.device.memory, self.setup.policy.context() or 1 << 30
+        return self.setup.room(self.sizes, self.device.memory)
 
     def held(self, decoded: Decoded) -> int:
         """Bytes of keys and values that decoding leaves in use."""

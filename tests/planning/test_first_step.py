@@ -10,7 +10,8 @@ from tiny import LORA, SCRATCH, chats, grpo, problems, sft, trainer
 
 from slm_math.modules.base import PolicyModule
 from slm_math.planning.devices import device_named
-from slm_math.planning.first_step import FirstStep, _captured, foresee
+from slm_math.planning.first_step import FirstStep, foresee
+from slm_math.planning.network import captures
 from slm_math.planning.of_run import setup_of, workload_of
 from slm_math.planning.predict import predict
 from slm_math.policy.config import Lora, Policy
@@ -75,6 +76,6 @@ def test_a_look_at_the_network_leaves_it_training(tmp_path: Path) -> None:
     network = inner(module.loaded.model)
     network.train()
     network.lm_head.eval()
-    _captured(network)
+    captures(network)
     assert network.training
     assert not network.lm_head.training

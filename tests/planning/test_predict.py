@@ -88,9 +88,10 @@ def test_replies_take_a_cache_and_logits() -> None:
     assert phase.bytes - rest > 32 * 120 * made.sizes.token
 
 
-def test_buffers_of_captured_steps_stay_during_updates() -> None:
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_buffers_of_captured_steps_stay_during_updates(checkpointing: bool) -> None:
     sampled = Decoded((20,) * 4, 8, Sampling(max_new_tokens=100), None)
-    policy = Policy(scratch=SCRATCH)
+    policy = Policy(scratch=DEEP, gradient_checkpointing=checkpointing)
     work = replace(ROWS, evaluated=(sampled,))
     update = {}
     for device in (GPU, DEVICE):
