@@ -7,12 +7,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import overload
 
 from slm_math.answers import grade_answer
-from slm_math.data.identity import problem_key
-from slm_math.foreign.texts import LINE, TEXT
+from slm_math.foreign.texts import LINE, TEXT, text_key
 from slm_math.metrics.arrays import as_column
 from slm_math.metrics.columns import Samples
 from slm_math.records.places import Places, digest
@@ -94,13 +92,7 @@ class _Run:
 
 def text_of(record: Record) -> str:
     """A key of what the problem of a record is; equal for texts that differ in spaces alone."""
-    images = tuple(image.hash for image in record.images)
-    return _key(record.problem, record.choices, images)
-
-
-@lru_cache(maxsize=1024)  # the samples of a problem are often neighbors
-def _key(text: str, choices: tuple[str, ...], images: tuple[str, ...]) -> str:
-    return problem_key(Problem("", text, choices=choices), images)
+    return text_key(record.problem, record.choices, tuple(image.hash for image in record.images))
 
 
 def paired(runs: Mapping[str, Samples]) -> tuple[dict[str, Samples], list[str]]:

@@ -35,6 +35,8 @@ def _content(value: Any) -> str:
 
 
 @lru_cache(maxsize=1024)  # the samples of a problem are often neighbors
-def text_key(text: str, choices: tuple[str, ...] = ()) -> str:
-    """What a problem of this text is: equal for texts that differ in spaces and the like."""
-    return problem_key(Problem("", text, choices=choices))
+def text_key(text: str, choices: tuple[str, ...] = (), images: tuple[str, ...] = ()) -> str:
+    """What a problem of this text, with images of these hashes, is: equal for texts that differ in
+    spaces and the like.
+    """
+    return problem_key(Problem("", text, choices=choices), images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.one_by_one import OneByOne, run
+from rich.console import Console
 
 from slm_math.agents import Agent, SelfCorrection, SingleShot
 from slm_math.claims.archive import archive
+from slm_math.claims.check import Checked, check_claim
 from slm_math.claims.figures import claim_members
 from slm_math.claims.frozen import FrozenRun, runs_of
 from slm_math.records.record import Record
@@ -22,6 +25,7 @@ TASKS = [
     Task(Problem(f"p/{i}", f"What is {i} + 7?", tags={"level": str(i % 2)}), str(i + 7))
     for i in range(N)
 ]
+RECORDS = "runs/1/records.jsonl.gz"
 ABOUT = {"about": {"source": "sums", "split": "test"}}
 
 
@@ -73,3 +77,13 @@ def overlap(**more: Any) -> bytes:
     finding = {"test": "p/3", "train": "t/1", "kind": "exact", "near_exact": True}
     counts = {"training_problems": 100, "test_problems": N, "near_exact": 1}
     return json.dumps({**counts, "findings": [finding], **more}).encode()
+
+
+def checked(path: Path) -> Checked:
+    """The check of a claim file."""
+    return check_claim(path, Console(file=io.StringIO()))
+
+
+def moved(path: Path) -> list[str]:
+    """What the check says that is not as it was."""
+    return checked(path).moved

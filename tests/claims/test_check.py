@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gzip
-import io
 import json
 import zipfile
 from collections.abc import Callable, Sequence
@@ -13,39 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from claims.claimed import changed, claimed, forged, written
-from rich.console import Console
+from claims.claimed import RECORDS, changed, checked, forged, moved, written
 
 from slm_math.answers.graded import grade_trace
 from slm_math.claims.archive import archive, compressed, json_bytes
-from slm_math.claims.check import check_claim
-from slm_math.claims.figures import claim_members
 from slm_math.claims.frozen import FrozenRun
 from slm_math.claims.regrade import task_of, trace_of_record
 from slm_math.records.encoding import json_line
 from slm_math.records.record import Record, TurnEvent, verdict_fields
 
-RECORDS = "runs/1/records.jsonl.gz"
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[FrozenRun]:
-    return claimed(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture
-def members(runs: Sequence[FrozenRun]) -> dict[str, bytes]:
-    return claim_members(runs)
-
-
-def moved(path: Path) -> list[str]:
-    return check_claim(path, Console(file=io.StringIO())).moved
-
 
 def test_a_claim_that_nobody_touched_holds(tmp_path: Path, members: dict[str, bytes]) -> None:
-    checked = check_claim(written(tmp_path / "c.zip", members), Console(file=io.StringIO()))
-    assert checked.moved == []
-    assert (checked.counts["verdicts"], checked.counts["workflows"]) == (36, 36)
+    found = checked(written(tmp_path / "c.zip", members))
+    assert found.moved == []
+    assert (found.counts["verdicts"], found.counts["workflows"]) == (36, 36)
 
 
 def test_the_same_runs_give_the_same_bytes(members: dict[str, bytes]) -> None:
@@ -181,11 +161,11 @@ def test_problems_of_which_the_manifest_has_no_hash_are_said_to_be_unconfirmed(
     manifest = copy.deepcopy(runs[0].about)
     del manifest["about"]["data_by_id"]
     run = replace(runs[0], manifest=json.dumps(manifest).encode())
-    confirmed = check_claim(forged(tmp_path / "c.zip", [run]), Console(file=io.StringIO()))
+    confirmed = checked(forged(tmp_path / "c.zip", [run]))
     assert "cannot confirm" not in confirmed.statement[0]  # the order is that of the ids
     manifest["identity"]["data"] = "0123456789abcdef"
     run = replace(runs[0], manifest=json.dumps(manifest).encode())
-    other = check_claim(forged(tmp_path / "d.zip", [run]), Console(file=io.StringIO()))
+    other = checked(forged(tmp_path / "d.zip", [run]))
     assert "cannot confirm" in other.statement[0]
 
 
@@ -259,9 +239,9 @@ def test_an_agent_of_ones_own_is_said_to_be_taken_as_recorded(
     manifest = copy.deepcopy(runs[0].about)
     manifest["identity"]["agent"]["class"] = "os.system"
     run = replace(runs[0], manifest=json.dumps(manifest).encode())
-    checked = check_claim(forged(tmp_path / "c.zip", [run]), Console(file=io.StringIO()))
-    assert checked.counts["workflows"] == 0
-    assert any("taken as recorded, since os.system is no agent" in s for s in checked.statement)
+    found = checked(forged(tmp_path / "c.zip", [run]))
+    assert found.counts["workflows"] == 0
+    assert any("taken as recorded, since os.system is no agent" in s for s in found.statement)
 
 
 def test_records_are_frozen_as_this_program_writes_them(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
-from claims.claimed import changed, forged
+from claims.claimed import changed, checked, forged
 from evaluation.one_by_one import run
 from evaluation.sighted import Sighted, tasks
-from rich.console import Console
 
 from slm_math.agents import SingleShot
 from slm_math.claims.archive import archive, members
-from slm_math.claims.check import Checked, check_claim
 from slm_math.claims.figures import claim_members
 from slm_math.claims.frozen import FrozenRun, runs_of
 from slm_math.evaluation.blind import blind_tasks
@@ -27,10 +24,6 @@ def with_control(folder: Path) -> list[FrozenRun]:
     blind = {"identity": {"blank_images": True}}
     run(folder / "one.blind", Sighted(), SingleShot(), blind_tasks(problems), **blind)
     return runs_of([str(folder / "one")])
-
-
-def checked(path: Path) -> Checked:
-    return check_claim(path, Console(file=io.StringIO()))
 
 
 def test_a_control_is_claimed_and_checked_without_its_images(tmp_path: Path) -> None:

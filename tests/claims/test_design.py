@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from claims.claimed import ABOUT, TASKS, changed, runs_in, solves, written
+from claims.claimed import ABOUT, TASKS, changed, checked, runs_in, solves, written
 from evaluation.one_by_one import OneByOne, run
-from rich.console import Console
 
 from slm_math.agents import SingleShot
 from slm_math.claims.archive import json_bytes
-from slm_math.claims.check import Checked, check_claim
 from slm_math.claims.command import claim
 from slm_math.claims.figures import Design, claim_members
 from slm_math.claims.frozen import FrozenRun, runs_of
@@ -27,10 +24,6 @@ from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import summarize
 
 Members = dict[str, bytes]
-
-
-def checked(path: Path) -> Checked:
-    return check_claim(path, Console(file=io.StringIO()))
 
 
 def claimed(members: Members) -> dict[str, Any]:

@@ -5,7 +5,6 @@ hold.
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import tracemalloc
 import zlib
@@ -15,35 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from claims.claimed import ABOUT, TASKS, claimed, forged, overlap, solves, written
+from claims.claimed import ABOUT, RECORDS, TASKS, checked, forged, moved, overlap, solves, written
 from evaluation.one_by_one import OneByOne, run
-from rich.console import Console
 
 from slm_math.agents import SingleShot
 from slm_math.claims.archive import Budget, compressed, decompressed_lines, json_bytes
 from slm_math.claims.archive import members as members_of
-from slm_math.claims.check import check_claim
 from slm_math.claims.figures import claim_members
 from slm_math.claims.frozen import FrozenRun, runs_of
 from slm_math.records.encoding import json_line, to_json
 from slm_math.records.record import Record, TurnEvent
 
-RECORDS = "runs/1/records.jsonl.gz"
 HEADER = bytes.fromhex("1f8b0800000000000203")  # deflate, no flags, no time, best, Unix
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[FrozenRun]:
-    return claimed(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture
-def members(runs: Sequence[FrozenRun]) -> dict[str, bytes]:
-    return claim_members(runs)
-
-
-def moved(path: Path) -> list[str]:
-    return check_claim(path, Console(file=io.StringIO())).moved
 
 
 def test_a_bomb_of_records_is_not_unpacked(
@@ -104,9 +86,9 @@ def test_an_overlap_says_numbers_and_no_text(
     with pytest.raises(ValueError, match=r"weak: overlap\.json"):
         forged(tmp_path / "c.zip", [replace(runs[0], overlap=overlap(**more))])
     path = forged(tmp_path / "c.zip", [replace(runs[0], overlap=overlap())])
-    checked = check_claim(path, Console(file=io.StringIO()))
-    assert not checked.moved
-    assert any("which no check can compute again" in line for line in checked.statement)
+    found = checked(path)
+    assert not found.moved
+    assert any("which no check can compute again" in line for line in found.statement)
     found = {**members_of(path), "runs/1/overlap.json": overlap(**more)}
     assert any("weak: overlap.json" in line for line in moved(written(path, found)))
 

@@ -15,23 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from claims.claimed import ABOUT, TASKS, N, claimed, overlap, solves, written
+from claims.claimed import ABOUT, TASKS, N, checked, claimed, overlap, solves, written
 from claims.test_design import of_training, with_arms
 from evaluation.one_by_one import OneByOne, run
 from rich.console import Console
 
 from slm_math.agents import SingleShot
 from slm_math.claims.archive import json_bytes
-from slm_math.claims.check import Checked, check_claim, check_members
+from slm_math.claims.check import Checked, check_members
 from slm_math.claims.figures import Design, claim_members, described
 from slm_math.claims.frozen import FrozenRun, frozen, named, runs_of
 from slm_math.data.twins import as_twin
 from slm_math.evaluation.compare import mcnemar
 from slm_math.types import Problem, Task
-
-
-def checked(path: Path) -> Checked:
-    return check_claim(path, Console(file=io.StringIO()))
 
 
 def with_twins(folder: Path, know: int = 8) -> FrozenRun:

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from claims.claimed import changed, claimed, forged
-from rich.console import Console
+from claims.claimed import changed, checked, forged
 
 from slm_math.answers.graded import grade_trace
-from slm_math.claims.check import Checked, check_claim
 from slm_math.claims.frozen import FrozenRun
 from slm_math.claims.regrade import moved, stands_nowhere, task_of, trace_of_record
 from slm_math.records.record import Record, RunEvent, verdict_fields
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[FrozenRun]:
-    return claimed(tmp_path_factory.mktemp("runs"))
-
-
-def checked(path: Path) -> Checked:
-    return check_claim(path, Console(file=io.StringIO()))
 
 
 def graded(record: Record) -> Record:

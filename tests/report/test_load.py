@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from report.runs import note, record, turn, varied, write
 
 from slm_math.metrics.intervals import clustered
 from slm_math.report.accuracy import tag_summaries, tags, training_metric
-from slm_math.report.load import load
+from slm_math.report.load import Material, load
 from slm_math.report.process import round_points, vote_bins
 from slm_math.report.tables import shares_table
 
@@ -88,17 +89,22 @@ def test_a_training_run_is_its_last_epoch_and_a_curve(tmp_path: Path) -> None:
     assert material.training[0].points == ((0, 0.5), (2, 0.75))
 
 
+def trained(run: Path, logs: Sequence[str]) -> Material:
+    """A run with these logs, one of each session, and an evaluation."""
+    write(run / "eval" / "epoch-0" / "a", [record(0, True)])
+    for number, text in enumerate(logs):
+        (run / "logs" / f"version_{number}").mkdir(parents=True)
+        (run / "logs" / f"version_{number}" / "metrics.csv").write_text(text)
+    return load([str(run)])
+
+
 def test_metrics_of_training_are_curves_and_repeated_steps_are_replaced(tmp_path: Path) -> None:
-    write(tmp_path / "t" / "eval" / "epoch-0" / "a", [record(0, True)])
     logs = [
         "step,train/loss,val/loss,train/lr,train/odd\n0,3.0,,0.1,1\n1,2.0,,inf,1\n2,1.0,,0.2,1\n",
         "step,train/loss,val/loss\n1,2.5,\n2,,0.9\n",
         "step,test/loss\n0,7\n1,7\n",
     ]
-    for number, text in enumerate(logs):
-        (tmp_path / "t" / "logs" / f"version_{number}").mkdir(parents=True)
-        (tmp_path / "t" / "logs" / f"version_{number}" / "metrics.csv").write_text(text)
-    material = load([str(tmp_path / "t")])
+    material = trained(tmp_path / "t", logs)
     assert [(curve.metric, curve.points) for curve in material.training] == [
         ("train/loss", ((0, 3.0), (1, 2.5)))
     ]
@@ -108,15 +114,11 @@ def test_metrics_of_training_are_curves_and_repeated_steps_are_replaced(tmp_path
 
 
 def test_a_session_that_begins_with_a_validation_keeps_the_step_before_it(tmp_path: Path) -> None:
-    write(tmp_path / "t" / "eval" / "epoch-0" / "a", [record(0, True)])
     logs = [
         "step,train/loss,val/loss\n0,3.0,\n1,2.0,\n2,9.0,\n",
         "step,train/loss,val/loss\n1,,2.5\n2,1.0,\n3,,0.5\n",
     ]
-    for number, text in enumerate(logs):
-        (tmp_path / "t" / "logs" / f"version_{number}").mkdir(parents=True)
-        (tmp_path / "t" / "logs" / f"version_{number}" / "metrics.csv").write_text(text)
-    material = load([str(tmp_path / "t")])
+    material = trained(tmp_path / "t", logs)
     assert {curve.metric: curve.points for curve in material.training} == {
         "train/loss": ((0, 3.0), (1, 2.0), (2, 1.0)),
         "val/loss": ((1, 2.5), (3, 0.5)),
