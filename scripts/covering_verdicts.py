@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,18 @@ def balanced(draws: int) -> Iterator[Coverage]:
             for spread in SPREADS:
                 drafts, chances = sides(rate, spread, (draws, n), draw)
                 right = draw.binomial(drafts, chances)
-                ends = (
-                    _of_verifier(*each)
-                    for each in zip(right.swapaxes(0, 1), drafts.swapaxes(0, 1), strict=True)
-                )
-                p = sum(rate) / 2
-                name = f"n {n}, p {p:.2f}, rates {rate[0]} and {rate[1]}, spread {spread}"
-                yield measured("balanced accuracy", name, p, ends)
+                ends = starmap(_of_verifier, _evaluations(right, drafts))
+                name = _setting(n, rate, spread)
+                yield measured("balanced accuracy", name, sum(rate) / 2, ends)
+
+
+def _evaluations(values: np.ndarray, drafts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The values and the numbers of drafts of each evaluation."""
+    return zip(values.swapaxes(0, 1), drafts.swapaxes(0, 1), strict=True)
+
+
+def _setting(n: int, rate: tuple[float, float], spread: float) -> str:
+    return f"n {n}, p {sum(rate) / 2:.2f}, rates {rate[0]} and {rate[1]}, spread {spread}"
 
 
 def _of_verifier(right: np.ndarray, drafts: np.ndarray) -> tuple[float, float]:
@@ -69,13 +75,8 @@ def balanced_of_two(draws: int) -> Iterator[Coverage]:
                 drafts, chances = sides(rate, spread, (draws, n), draw)
                 better = chances + 0.2 * chances * (1 - chances)
                 change = draw.binomial(drafts, better) - draw.binomial(drafts, chances)
-                ends = (
-                    _of_two(*each)
-                    for each in zip(change.swapaxes(0, 1), drafts.swapaxes(0, 1), strict=True)
-                )
-                p = sum(rate) / 2
-                name = f"n {n}, p {p:.2f}, rates {rate[0]} and {rate[1]}, spread {spread}"
-                yield measured("balanced accuracy, two", name, truth, ends)
+                ends = starmap(_of_two, _evaluations(change, drafts))
+                yield measured("balanced accuracy, two", _setting(n, rate, spread), truth, ends)
 
 
 def _of_two(change: np.ndarray, drafts: np.ndarray) -> tuple[float, float]:

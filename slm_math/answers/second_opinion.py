@@ -52,8 +52,8 @@ def second_opinion(answer: str | None, task: Task, reply: str = "") -> Opinion:
     the amounts of dollars between two signs for formulas, but prefers numbers after such words,
     which its reader of plain expressions finds.
 
-    It has an opinion on answers of the type "math", or "num" without a tolerance; on none that it
-    cannot read, or that takes it too long. An empty text means that there is no reply.
+    It has an opinion on answers of the type "math", and of "num" without a tolerance, unless it
+    cannot read the answer or takes too long. An empty text means that there is no reply.
     """
     kind = task.problem.answer_type
     if not (kind == "math" or (kind == "num" and task.tolerance is None)):

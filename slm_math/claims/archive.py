@@ -137,7 +137,7 @@ def decompressed_lines(data: bytes, budget: Budget, longest: int = LARGEST_LINE)
         try:
             part = packer.decompress(rest, _CHUNK)
         except zlib.error as error:
-            raise ValueError(f"it is no whole gzip file ({error})") from error
+            raise ValueError(f"it is not a complete gzip file ({error})") from error
         rest = packer.unconsumed_tail
         budget.left -= len(part)
         if budget.left < 0:

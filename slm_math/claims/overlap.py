@@ -58,5 +58,6 @@ def _is_finding(value: Any) -> bool:
 
 def _count(name: str, value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise ValueError(f"overlap.json says {name}: {plain(repr(value), 40)}, which is no number")
+        shown = plain(repr(value), 40)
+        raise ValueError(f"overlap.json says {name}: {shown}, which is not a count")
     return value

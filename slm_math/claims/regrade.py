@@ -189,9 +189,9 @@ def moved(record: Record) -> Iterator[str]:
 
 
 def stands_nowhere(record: Record) -> bool:
-    """Whether a record has an answer that none of its replies states and that is no line of what
-    its programs gave. `method` only names a reply that states it, which grading again confirms; it
-    is "program" wherever a program ran.
+    """Whether a record has an answer that none of its replies states, and that no program of it
+    printed as a line. `method` only names a reply that states the answer, which grading again
+    confirms; it is "program" wherever a program ran.
     """
     if record.answer is None or record.method not in ("none", "program"):
         return False
