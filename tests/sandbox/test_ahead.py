@@ -27,13 +27,14 @@ def sandbox():
 
 def waiting() -> int:
     """The one child that waits, and has come to that."""
+    found: list[int] = []
 
     def waits() -> bool:
-        pids = children(waiting=True)
-        return len(pids) == 1 and set(open_files(pids[0])) == {0, 5, zygote.LINK}
+        found[:] = children(waiting=True)
+        return len(found) == 1 and set(open_files(found[0])) == {0, 5, zygote.LINK}
 
     assert eventually(waits)
-    return children(waiting=True)[0]
+    return found[0]
 
 
 def status(pid: int) -> dict[str, str]:
@@ -69,9 +70,9 @@ def test_the_child_ahead_holds_no_file_of_the_program_that_runs(sandbox) -> None
 
 def test_walls_stand_while_a_child_waits_and_the_filter_before_its_program(sandbox) -> None:
     sandbox.submit(RunPython(SLEEP))
-    ahead = waiting()
+    # first the program, else the child that waits is the one that takes it a moment later
     assert eventually(lambda: [status(pid)["Seccomp"] for pid in children(waiting=False)] == ["2"])
-    [running] = children(waiting=False)
+    [running], ahead = children(waiting=False), waiting()
     for pid in (ahead, running):
         assert status(pid)["NoNewPrivs"] == "1"
         assert {status(pid)[name].strip("0") for name in ("CapEff", "CapPrm", "CapInh")} == {""}
