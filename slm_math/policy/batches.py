@@ -48,8 +48,7 @@ class Batch:
     """Rows of one role as tensors; values of the loss tokens are gathered into flat vectors.
 
     Args:
-        inputs: the rows up to the position that predicts their last loss token, packed, or padded
-            on the right.
+        inputs: the rows, packed, or padded on the right.
         where: (M,) flat index into (N, T) or (1, W) of the position that *predicts* the loss token.
         targets: (M,) the token's id.
         mask: (M,) the weight of the token's loss in its row.
@@ -60,8 +59,7 @@ class Batch:
             each begins stays on the CPU.
         role: the role of all rows.
         positions: the number of positions that the network reads.
-        filled: the positions that the rows would take one by one, without padding; more than
-            `positions` where rows share some.
+        filled: the number of tokens of the rows; more than `positions` where rows share some.
     """
 
     inputs: Inputs | Packed
@@ -88,12 +86,8 @@ def collate(
         raise ValueError(f"a batch holds rows of one role, got {sorted(roles)}")
     counts = [len(row.loss_positions) for row in rows]
     temperatures = np.array([row.temperature for row in rows], dtype=np.float32)
-    read = [_read(row, reading.sight) for row in rows]
-    ids, images = [own for own, _ in read], [shown for _, shown in read]
-    widths = [_width(own, shown, reading.sight) for own, shown in read]
-    # where each token stands in its row, or the last position of its image
-    inputs, index = (_packed if reading.packs else _padded)(ids, images, reading.sight)
-    where = [places[row.loss_positions - 1] for row, places in zip(rows, index)]
+    widths = [row.width(reading.sight) for row in rows]
+    inputs, where = (_packed if reading.packs else _padded)(rows, reading.sight)
     width = inputs.width if isinstance(inputs, Packed) else len(rows) * max(widths)
     columns = {
         "where": joined(where, torch.long),
@@ -129,67 +123,53 @@ def joined(values: Sequence[NDArray[Any]], dtype: torch.dtype = torch.float32) -
     return whole.to(dtype)
 
 
-def _read(row: Row, sight: Sight | None) -> tuple[NDArray[np.int64], tuple[Image, ...]]:
-    """The tokens of a row that the network reads, with their images: those up to the one that
-    predicts the last loss token, or the first one if there is no loss token.
-    """
-    last = row.loss_positions[-1] if len(row.loss_positions) else 1
-    ids = row.tokens[:last]
-    images = row.images
-    if images and sight is not None and last < len(row.ids):
-        images = images[: np.count_nonzero(ids == sight.placeholder_id)]
-    return ids, images
-
-
-def _width(ids: NDArray[np.int64], images: Sequence[Image], sight: Sight | None) -> int:
-    """The positions that tokens with images take."""
-    return len(ids) if sight is None or not images else len(ids) + sight.extent(images).extra
-
-
-def _padded(
-    ids: Sequence[NDArray[np.int64]], images: Sequence[tuple[Image, ...]], sight: Sight | None
-) -> tuple[Inputs, list[NDArray[np.int64]]]:
-    """Rows padded on the right, and where their tokens are among all."""
+def _padded(rows: Sequence[Row], sight: Sight | None) -> tuple[Inputs, list[NDArray[np.int64]]]:
+    """The rows, padded on the right, and where their loss tokens are predicted."""
     # no mask: causal attention never looks to the right
-    whole = np.zeros((len(ids), max(map(len, ids))), dtype=np.int64)
-    for row, own in zip(whole, ids):
-        row[: len(own)] = own
-    index = [n * whole.shape[1] + np.arange(len(own)) for n, own in enumerate(ids)]
-    return Inputs.of_rows(torch.from_numpy(whole), images=tuple(images)), index
+    ids = np.zeros((len(rows), max(len(row.ids) for row in rows)), dtype=np.int64)
+    for own, row in zip(ids, rows):
+        own[: len(row.ids)] = row.tokens
+    where = [n * ids.shape[1] + row.loss_positions - 1 for n, row in enumerate(rows)]
+    images = tuple(row.images for row in rows)
+    return Inputs.of_rows(torch.from_numpy(ids), images=images), where
 
 
-def _packed(
-    ids: Sequence[NDArray[np.int64]], images: Sequence[tuple[Image, ...]], sight: Sight | None
-) -> tuple[Packed, list[NDArray[np.int64]]]:
-    """Rows packed, and where their tokens are among all."""
-    sequences, index = _sequences(ids, images, sight)
+def _packed(rows: Sequence[Row], sight: Sight | None) -> tuple[Packed, list[NDArray[np.int64]]]:
+    """The rows, packed, and where their loss tokens are predicted."""
+    sequences, index = _sequences(rows, sight)
     packed = pack(sequences)
-    return packed, [places[own] for places, own in zip(packed.places, index)]
+    where = [
+        places[own[row.loss_positions - 1]] for row, places, own in zip(rows, packed.places, index)
+    ]
+    return packed, where
 
 
 def _sequences(
-    ids: Sequence[NDArray[np.int64]], images: Sequence[tuple[Image, ...]], sight: Sight | None
+    rows: Sequence[Row], sight: Sight | None
 ) -> tuple[Sequences, list[NDArray[np.int64]]]:
-    """Rows as a network with these eyes reads them, and for each where its tokens are then; an
+    """The rows as a network with these eyes reads them, and for each where its tokens are then; an
     image's last one.
     """
-    if not any(images):
+    ids = [row.tokens for row in rows]
+    if not any(row.images for row in rows):
         counted = np.arange(max(map(len, ids)))
         index = [counted[: len(own)] for own in ids]
-        return Sequences(ids, index, [()] * len(ids)), index
+        return Sequences(ids, index, [()] * len(rows)), index
     if sight is None:
         raise ValueError(TEXT_ONLY)
-    seen = sight.seen([own.tolist() for own in ids], images)
-    index = [own[: len(row)].numpy() for own, row in zip(seen.index, ids)]
+    seen = sight.seen([row.ids for row in rows], [row.images for row in rows])
+    index = [own[: len(row.ids)].numpy() for own, row in zip(seen.index, rows)]
     shown = [
-        np.flatnonzero(own == sight.placeholder_id)[: len(row)] for own, row in zip(ids, images)
+        np.flatnonzero(own == sight.placeholder_id)[: len(row.images)]
+        for own, row in zip(ids, rows)
     ]
     lengths = seen.lengths.tolist()
     sequences = Sequences(
         ids=[own[:length].numpy() for own, length in zip(seen.ids, lengths)],
         positions=[seen.positions[..., n, :length].numpy() for n, length in enumerate(lengths)],
         images=[
-            tuple(zip(own[places].tolist(), row)) for own, places, row in zip(index, shown, images)
+            tuple(zip(own[places].tolist(), row.images))
+            for own, places, row in zip(index, shown, rows)
         ],
     )
     return sequences, index

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from slm_math.data.rows import Row
 from slm_math.losses.logprobs import token_logprobs
-from slm_math.policy.batches import Batch, Reading, collate, micro_batches
+from slm_math.policy.batches import Batch, collate, micro_batches
 from slm_math.policy.forward import hidden_states
 from slm_math.rollout.rows import trace_rows
 from slm_math.types import (
@@ -106,30 +106,17 @@ def test_rows_do_not_read_across_their_borders() -> None:
     batch = collate(ROWS)
     width = batch.inputs.ids.shape[1]
     assert (batch.where // width).tolist() == batch.row.tolist()
+    assert ((batch.where + 1) // width).tolist() == batch.row.tolist()
     lengths = torch.tensor([len(row.ids) for row in ROWS])
-    assert (batch.where % width + 1 < lengths[batch.row]).all()
-
-
-@pytest.mark.parametrize("packs", [False, True])
-def test_tokens_that_predict_no_loss_token_are_not_read_at_the_end_of_a_row(packs: bool) -> None:
-    rows = [
-        Row((2, 3, 4, 5), (0, 1, 0, 0)),
-        Row((6, 7, 8), (0, 0, 1)),
-        Row((3, 2, 2), (0, 0, 0)),  # of a row without loss tokens, one token
-    ]
-    batch = collate(rows, reading=Reading(packs=packs))
-    want = [2, 6, 7, 3] if packs else [2, 0, 6, 7, 3, 0]
-    assert sorted(batch.inputs.ids.flatten().tolist()) == sorted(want)
-    assert (batch.filled, batch.positions) == (4, len(want))
-    assert batch.targets.tolist() == [3, 8]
+    assert ((batch.where + 1) % width < lengths[batch.row]).all()
 
 
 def test_targets_stand_behind_the_positions_that_predict_them() -> None:
     batch = collate([Row((5, 6, 7), (0, 1, 1)), Row((8, 9), (0, 1))])
-    assert batch.where.tolist() == [0, 1, 2]
+    assert batch.where.tolist() == [0, 1, 3]
     assert batch.targets.tolist() == [6, 7, 9]
-    assert batch.inputs.ids.flatten()[batch.where].tolist() == [5, 6, 8]
-    assert batch.inputs.positions.tolist() == [[0, 1], [0, 1]]
+    assert torch.equal(batch.inputs.ids.flatten()[batch.where + 1], batch.targets)
+    assert batch.inputs.positions.tolist() == [[0, 1, 2], [0, 1, 2]]
 
 
 def test_order_of_rows_does_not_change_what_they_get(close: Close) -> None:
@@ -142,7 +129,7 @@ def test_order_of_rows_does_not_change_what_they_get(close: Close) -> None:
 def test_end_tokens_are_trained_on_even_when_they_are_the_padding(end: int, close: Close) -> None:
     row = trace_rows(trace(turn([2, PAD, 3], [4, EOS, 5, end])), "solver")[0]
     batch = collate([row, Row((*range(2, 9), 2, 3), (0, *[1] * 8))])
-    assert batch.filled == 6 + 8
+    assert batch.filled == 7 + 9
     mine = batch.row == 0
     assert batch.targets[mine].tolist() == [4, EOS, 5, end]
     want = [TABLE[a, b].item() for a, b in ((3, 4), (4, EOS), (EOS, 5), (5, end))]
@@ -152,7 +139,7 @@ def test_end_tokens_are_trained_on_even_when_they_are_the_padding(end: int, clos
 def test_padding_is_no_loss_token_and_counts_as_padding() -> None:
     batch = collate([Row((PAD,) * 2, (1,) * 2), Row((PAD,) * 8, (1,) * 8)])
     assert len(batch.targets) == 1 + 7
-    assert (batch.filled, batch.inputs.ids.numel()) == (1 + 7, 2 * 7)
+    assert (batch.filled, batch.inputs.ids.numel()) == (10, 16)
 
 
 def test_everything_about_a_token_stays_with_it() -> None:

@@ -136,11 +136,11 @@ def test_packed_rows_in_32_bits_are_those_of_the_padded_ones() -> None:
 def test_shared_beginnings_are_read_once() -> None:
     rows = grouped()
     batch = collate(rows, reading=Reading(packs=True))
-    distinct = {row.ids[:end] for row in rows for end in range(1, len(row.ids))}
+    distinct = {row.ids[:end] for row in rows for end in range(1, len(row.ids) + 1)}
     # no more than the distinct beginnings, and what is too short to be shared
     assert len(distinct) <= batch.positions < len(distinct) + 16 * len(rows)
     assert batch.positions < 0.6 * batch.filled
-    assert batch.filled == sum(len(row.ids) - 1 for row in rows)  # the last one predicts nothing
+    assert batch.filled == sum(len(row.ids) for row in rows)
 
 
 def test_gradient_checkpointing_recomputes_the_same() -> None:
