@@ -26,7 +26,7 @@ from slm_math.metrics.summary import summarize
 from slm_math.records.files import recorded_data_hash
 from slm_math.records.record import Record
 
-FORMAT = 4  # of claim files
+FORMAT = 5  # of claim files
 DIGITS = 9  # significant ones of a figure: those that no machine computes otherwise
 
 
@@ -154,7 +154,7 @@ def _check_manifest(run: FrozenRun) -> None:
         each = max(Counter(id for id, _ in run.keys).values())
     says["identity.samples"] = identity.get("samples"), each
     for name, (stated, true) in says.items():
-        if stated != true or isinstance(stated, bool) != isinstance(true, bool):
+        if stated != true or type(stated) is not type(true):  # 1.0 and True are equal to 1
             raise ValueError(
                 f"{run.name}: its manifest says {name}: {stated!r:.40}, and its records {true!r}"
             )
@@ -269,6 +269,7 @@ def _run(run: FrozenRun, samples: Samples, design: Design) -> dict[str, Any]:
         "skipped": int(summary.metrics["skipped"]),
         "undecided": int(summary.metrics["undecided"]),
         "not_run_again": agent if isinstance(agent, str) else None,
+        "worked_examples": agent.shown // 2 if isinstance(agent, Replayed) else 0,
         "answers_that_stand_nowhere": sum(map(stands_nowhere, run.records)),
         "seed": identity.get("seed"),
         "engines": identity.get("engines"),

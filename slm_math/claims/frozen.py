@@ -61,6 +61,14 @@ class FrozenRun:
         batches = parts[1].get("batches")
         if batches is not None and (type(batches) is not int or batches < 0):
             raise ValueError(f"its about.batches is {batches!r:.40}, no number of batches")
+        for key, value in (
+            ("folder", found.get("folder")),
+            ("about.source", parts[1].get("source")),
+            ("about.split", parts[1].get("split")),
+            ("identity.tool", parts[0].get("tool")),
+        ):
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"its {key} is {value!r:.40}, which is no text")
         return found
 
     @property

@@ -17,7 +17,7 @@ import pytest
 from claims.claimed import ABOUT, RECORDS, TASKS, checked, forged, moved, overlap, solves, written
 from evaluation.one_by_one import OneByOne, run
 
-from slm_math.agents import SingleShot
+from slm_math.agents import FewShot, SingleShot
 from slm_math.claims.archive import (
     Budget,
     check_sizes,
@@ -226,3 +226,45 @@ def test_samples_are_numbered_from_0_on(
     records = [replace(runs[0].records[0], sample=sample), *runs[0].records[1:]]
     with pytest.raises(ValueError, match=f"problem 'p/0' has a sample {sample}, and should have 0"):
         forged(tmp_path / "c.zip", [replace(runs[0], records=records)])
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "error"),
+    [
+        ("about", "source", ["a"], "about.source is ['a'], which is no text"),
+        ("about", "split", {"a": 1}, "about.split is {'a': 1}, which is no text"),
+        ("identity", "tool", ["lm-eval"], "identity.tool is ['lm-eval'], which is no text"),
+        ("identity", "samples", 1.0, "its manifest says identity.samples: 1.0"),
+    ],
+)
+def test_a_manifest_says_each_thing_in_its_own_type(
+    tmp_path: Path, members: dict[str, bytes], part: str, key: str, value: Any, error: str
+) -> None:
+    manifest = json.loads(members["runs/1/manifest.json"])
+    manifest[part][key] = value
+    members["runs/1/manifest.json"] = json_bytes(manifest)
+    assert any(error in line for line in moved(written(tmp_path / "c.zip", members)))
+
+
+def test_names_in_the_readme_are_neither_html_nor_links(
+    tmp_path: Path, runs: Sequence[FrozenRun]
+) -> None:
+    name = "<img src=http://x.example/y> [proof](http://x.example): 99.9 % right"
+    manifest = json.loads(runs[0].manifest)
+    manifest["about"]["source"] = name
+    [run] = [replace(runs[0], manifest=json_bytes(manifest))]
+    found = claim_members([run])
+    claim = json.loads(found["claim.json"])
+    assert f"of '{name}/test'" in claim["statement"][0] or f"'{name}'/test" in claim["statement"][0]
+    for line in found["README.md"].decode().splitlines():
+        assert line.startswith("    ") or not {"<img", "[proof]"} & set(line.split())
+
+
+def test_worked_examples_are_mentioned(tmp_path: Path) -> None:
+    """Nobody can see in the figures that an agent was shown some."""
+    examples = (replace(TASKS[0], solution="7"), replace(TASKS[1], solution="8"))
+    agent = FewShot(SingleShot(), examples)
+    run(tmp_path / "a", OneByOne(solves(lambda n: n > 5)), agent, TASKS[2:], **ABOUT)
+    found = checked(forged(tmp_path / "c.zip", runs_of([str(tmp_path / "a")])))
+    assert not found.moved
+    assert any("2 worked examples stand before each problem" in each for each in found.statement)
