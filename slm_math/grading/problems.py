@@ -6,23 +6,24 @@ from array import array
 
 from slm_math.answers import grade_answer
 from slm_math.evaluation.plain import plain
+from slm_math.foreign.texts import text_key
 from slm_math.grading.scoring import GradedSample
 from slm_math.records.names import Names
 from slm_math.records.places import Places, digest
 from slm_math.types import Problem, Task
 
-_LOW = (1 << 32) - 1
+_NO_TEXT = digest(text_key(""))
 
 
 class Problems:
-    """What the rows of the file `where` have said of each problem, in 29 to 46 bytes a problem and
+    """What the rows of the file `where` have said of each problem, in 33 to 50 bytes a problem and
     the different reference answers.
     """
 
     def __init__(self, where: str = "the file") -> None:
         self.where = where
         self._places = Places()  # problem -> number
-        self._asked, self._golds, self._lines = array("I"), array("I"), array("I")
+        self._asked, self._golds, self._lines = array("Q"), array("I"), array("I")
         self._texts = Names()  # of reference answers
 
     def check(self, sample: GradedSample) -> None:
@@ -30,7 +31,7 @@ class Problems:
         problem has, after normalization, and an equal reference answer: samples of two problems
         are no sample of either.
         """
-        asked, gold = digest(sample.asked) & _LOW, self._texts.number(sample.gold)
+        asked, gold = digest(sample.asked), self._texts.number(sample.gold)
         number = self._places.setdefault(digest(sample.problem), len(self._lines))
         if number == len(self._lines):
             self._asked.append(asked)
@@ -54,6 +55,12 @@ class Problems:
                 f"in line {line} ({plain(first, 60)!r}): correct one of them, or, if these are two "
                 "problems, split the file"
             )
+
+    @property
+    def same_texts(self) -> int:
+        """How many problems have another id and the text of an earlier one."""
+        texts = [asked for asked in self._asked if asked != _NO_TEXT]
+        return len(texts) - len(set(texts))
 
 
 def _equal(one: str, other: str) -> bool:
