@@ -136,7 +136,7 @@ def grade_file(
         workers=workers,
         expect=expect,
         golds=Golds(Path(golds)) if golds else None,
-        recorder=Recorder(Path(records)) if records else None,
+        recorder=Recorder(Path(records), last_number) if records else None,
         disagreements=disagreements,
     )
     if not run(Path(file), options, console):

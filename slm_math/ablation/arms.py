@@ -19,7 +19,7 @@ from slm_math.evaluation.evaluate import occupancy
 from slm_math.evaluation.plain import plain
 from slm_math.evaluation.runs import FinishedEvaluation
 from slm_math.metrics.columns import Samples
-from slm_math.records.files import RecordFile
+from slm_math.records.files import RecordFile, differences, plain_identity, read_manifest
 from slm_math.records.record import Record, record
 from slm_math.rollout.scheduler import Executors, Finished, Job, Scheduler
 from slm_math.types import Generate, RunResult, Task, Trace
@@ -99,15 +99,9 @@ class Reruns:
 
         Raises ValueError for a folder of another arm.
         """
-        identity = self.run.manifest["identity"]
         each = max(draws, 1)
-        file = RecordFile(
-            folder,
-            identity
-            | {"samples": each * int(identity["samples"])}
-            | {"turn": self.turn.name, "arm": "drawn again" if draws else "left out"},
-            about=self.run.manifest.get("about", {}),
-        )
+        about = self.run.manifest.get("about", {})
+        file = RecordFile(folder, self._identity(draws), about=about)
         reached = {own.record.key for own in self.reached}
         for own in self.run.samples.records:
             for draw in range(each):
@@ -127,6 +121,32 @@ class Reruns:
             decoding = [occupancy(old, one.usage()) for old, one in zip(usage, engines)]
             file.close(finished, [values for values in decoding if values])
         return Samples.of(file.records)
+
+    def check_folder(self, folder: Path, draws: int) -> None:
+        """Raises ValueError for a folder that holds another arm. Nothing is written."""
+        if not (folder / "manifest.json").is_file() or not (folder / "records.jsonl").is_file():
+            return
+        there = plain_identity(read_manifest(folder)["identity"])
+        changed = differences(there, plain_identity(self._identity(draws)))
+        if changed == ["samples"]:
+            before = int(there["samples"]) // int(self.run.manifest["identity"]["samples"])
+            raise ValueError(
+                f"{folder} has {before} draws of each workflow, not {draws}: say --draws {before}, "
+                "or choose another --out"
+            )
+        if changed:
+            raise ValueError(
+                f"{folder} holds another arm ({', '.join(changed)} differ): choose another --out"
+            )
+
+    def _identity(self, draws: int) -> dict[str, Any]:
+        """Of the evaluation that an arm is."""
+        identity = self.run.manifest["identity"]
+        return (
+            identity
+            | {"samples": max(draws, 1) * int(identity["samples"])}
+            | {"turn": self.turn.name, "arm": "drawn again" if draws else "left out"}
+        )
 
     def _jobs(self, draws: int, there: Any) -> Iterator[Job[str | None]]:
         seed, each = self.run.manifest["identity"]["seed"], max(draws, 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,7 @@ def ablate(run: str, turn: str, draws: int = 4, out: str | None = None) -> None:
     show(evaluation, named, found, console)
     for note in notes:
         print_line(console, note)
-    write_json(folder / "ablation.json", {name: asdict(one) for name, one in found.items()})
+    write_found(folder, found)
     print_line(console, f"transcripts: {folder}/<arm>/records.jsonl")
 
 
@@ -153,14 +155,28 @@ def run_arms(
     elif draws:
         arms[AGAIN] = draws
     run = reruns.run
+    for name, count in arms.items():  # before any of them is written
+        reruns.check_folder(place_of(folder, name), count)
     keys = [own.record.key for own in reruns.reached]
     found: dict[str, Worth] = {}
     with Live(console, *arms) as live:
         for name, count in arms.items():
-            place = folder / name.replace(" ", "-")
+            place = place_of(folder, name)
             samples = reruns.arm(place, executors, count, live.progress(name))
             found[name] = worth(run.name, run.samples, name, samples, reached=keys)
     return found, notes
+
+
+def place_of(folder: Path, arm: str) -> Path:
+    return folder / arm.replace(" ", "-")
+
+
+def write_found(folder: Path, found: Mapping[str, Worth]) -> None:
+    """Writes what arms show. An arm that was made before, and not this time, stays there."""
+    path, known = folder / "ablation.json", {}
+    with suppress(FileNotFoundError, ValueError):
+        known = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, known | {name: asdict(one) for name, one in found.items()})
 
 
 def show(

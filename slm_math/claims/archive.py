@@ -27,6 +27,9 @@ _GZIP = bytes.fromhex("1f8b0800000000000203")  # the header: no name, no time, n
 LARGEST_FILE = 512 << 20  # of a claim
 LARGEST_TEXTS = 64 << 20  # of all its members but records
 LARGEST_RECORDS = 1 << 30  # of all its records together, decompressed
+SMALL_RECORDS = 16 << 20  # records of so many bytes may be compressed to anything
+MOST_COMPRESSED = 64  # times; records that differ reach 7 to 16, the same one again and again 117
+MOST_VALUES = 1 << 20  # of JSON in a record, and in all members but records: each takes memory
 LARGEST_LINE = 16 << 20  # of a record
 MOST_MEMBERS = 10_000
 _CHUNK = 1 << 20  # bytes that are decompressed at once
@@ -86,22 +89,37 @@ def _members(data: bytes) -> dict[str, bytes]:
             if info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data):
                 raise ValueError(f"member {info.filename} is compressed, or longer than the file")
             found[info.filename] = zipped.read(info)
-    _check_texts(found)
+    check_sizes(found)  # before anything is parsed
     return found
 
 
 def check_sizes(found: Mapping[str, bytes]) -> None:
     """Raises ValueError for members that are more than a check reads."""
-    budget = Budget()
-    for name, data in found.items():
-        for _ in decompressed_lines(data, budget) if is_records(name) else ():
-            pass
+    budget = Budget.of(found)
+    for name in filter(is_records, found):
+        try:
+            for _ in decompressed_lines(found[name], budget):
+                pass
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
     _check_texts(found)
 
 
 def _check_texts(found: Mapping[str, bytes]) -> None:
-    if sum(len(data) for name, data in found.items() if not is_records(name)) > LARGEST_TEXTS:
+    texts = {name: data for name, data in found.items() if not is_records(name)}
+    if sum(map(len, texts.values())) > LARGEST_TEXTS:
         raise ValueError(f"its members without records have more than {LARGEST_TEXTS >> 20} MiB")
+    if sum(map(_most_values, texts.values())) > MOST_VALUES:
+        largest = max(texts, key=lambda name: _most_values(texts[name]))
+        raise ValueError(
+            f"its members without records have more than {MOST_VALUES} values of JSON, most of "
+            f"them in {largest}"
+        )
+
+
+def _most_values(data: bytes) -> int:
+    """How many values a text has at most, if it is JSON. Nothing is parsed for it."""
+    return sum(map(data.count, (b",", b"[", b"{")))
 
 
 def is_records(name: str) -> bool:
@@ -122,6 +140,12 @@ class Budget:
     def __init__(self, left: int = LARGEST_RECORDS) -> None:
         self.total = self.left = left
 
+    @classmethod
+    def of(cls, members: Mapping[str, bytes]) -> Budget:
+        """That of a claim with these members: a small file is not unpacked into a large one."""
+        packed = sum(len(data) for name, data in members.items() if is_records(name))
+        return cls(min(LARGEST_RECORDS, max(SMALL_RECORDS, MOST_COMPRESSED * packed)))
+
 
 def decompressed_lines(data: bytes, budget: Budget, longest: int = LARGEST_LINE) -> Iterator[bytes]:
     """The lines that a gzip file of one part holds, each with its end, read as a stream.
@@ -141,13 +165,19 @@ def decompressed_lines(data: bytes, budget: Budget, longest: int = LARGEST_LINE)
         rest = packer.unconsumed_tail
         budget.left -= len(part)
         if budget.left < 0:
-            raise ValueError(f"the records of the claim have more than {budget.total} bytes")
+            raise ValueError(
+                f"the records of the claim have more than {budget.total} bytes, the most that a "
+                f"claim may have ({MOST_COMPRESSED} times as many as its file, at least "
+                f"{SMALL_RECORDS >> 20} MiB, at most {LARGEST_RECORDS >> 20})"
+            )
         if not part and not rest and not packer.eof:
             raise ValueError("it is cut off")
         *whole, line = (line + part).split(b"\n")
         if max(map(len, (*whole, line))) >= longest:
             raise ValueError(f"a line of it has more than {longest} bytes")
         for each in whole:
+            if _most_values(each) > MOST_VALUES:
+                raise ValueError(f"a line of it has more than {MOST_VALUES} values of JSON")
             yield each + b"\n"
     if packer.unused_data:
         raise ValueError(f"{len(packer.unused_data)} bytes follow its end")
@@ -166,9 +196,13 @@ def json_bytes(data: Any) -> bytes:
 
 
 def parsed(data: bytes) -> dict[str, Any]:
-    """A JSON object. Raises ValueError for anything else, also for numbers that are none."""
+    """A JSON object. Raises ValueError for anything else, for numbers that are none, and for a key
+    that is there twice, of which another reader may take the other value.
+    """
     try:
-        found = json.loads(data.decode("utf-8"), parse_constant=_no_number)
+        found = json.loads(
+            data.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_object
+        )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(found, dict):
@@ -178,3 +212,12 @@ def parsed(data: bytes) -> dict[str, Any]:
 
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no number of JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"it has the key {twice!r:.60} twice")
+    return found

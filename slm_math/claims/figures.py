@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from slm_math.claims.archive import CLAIM, README, json_bytes, sha256
@@ -24,8 +24,9 @@ from slm_math.grading.recording import SAVED
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import summarize
 from slm_math.records.files import recorded_data_hash
+from slm_math.records.record import Record
 
-FORMAT = 4  # of claim files
+FORMAT = 5  # of claim files
 DIGITS = 9  # significant ones of a figure: those that no machine computes otherwise
 
 
@@ -141,7 +142,7 @@ def _of_same_problems(runs: Sequence[FrozenRun], by_name: dict[str, Samples]) ->
 def _check_manifest(run: FrozenRun) -> None:
     """Raises ValueError unless the manifest of a run is that of its records."""
     manifest, identity = run.about, run.identity
-    n, problems = len(run.records), len({record.id for record in run.records})
+    n, problems = len(run.records), len({id for id, _ in run.keys})
     says = {
         "partial": (manifest.get("partial"), False),
         "identity.problems": (identity.get("problems"), problems),
@@ -150,10 +151,10 @@ def _check_manifest(run: FrozenRun) -> None:
     each = _samples_each(run)
     if "tool" in identity:  # some problems of saved completions may have more samples than others
         says["identity.rows"] = identity.get("rows"), n
-        each = max(Counter(record.id for record in run.records).values())
+        each = max(Counter(id for id, _ in run.keys).values())
     says["identity.samples"] = identity.get("samples"), each
     for name, (stated, true) in says.items():
-        if stated != true or isinstance(stated, bool) != isinstance(true, bool):
+        if stated != true or type(stated) is not type(true):  # 1.0 and True are equal to 1
             raise ValueError(
                 f"{run.name}: its manifest says {name}: {stated!r:.40}, and its records {true!r}"
             )
@@ -164,13 +165,13 @@ def _samples_each(run: FrozenRun) -> int | None:
     ValueError unless those of each are numbered from 0 on.
     """
     counts = Counter[str]()
-    for record in run.records:
-        if record.sample != counts[record.id]:
+    for id, sample in run.keys:
+        if sample != counts[id]:
             raise ValueError(
-                f"{run.name}: problem {record.id!r:.60} has a sample {record.sample}, and should "
-                f"have {counts[record.id]}"
+                f"{run.name}: problem {id!r:.60} has a sample {sample}, and should have "
+                f"{counts[id]}"
             )
-        counts[record.id] += 1
+        counts[id] += 1
     sizes = set(counts.values())
     return sizes.pop() if len(sizes) == 1 else None
 
@@ -201,7 +202,7 @@ def _data(runs: Sequence[FrozenRun]) -> dict[str, Any]:
     return {
         "source": about.get("source"),
         "split": about.get("split"),
-        "problems": len({record.id for record in first.records}),
+        "problems": len({id for id, _ in first.keys}),
         # the one that is confirmed, where there is one
         "hash": about.get("data_by_id") or first.identity.get("data"),
         "confirmed": all(map(confirms_data, runs)),
@@ -224,9 +225,13 @@ def confirms_data(run: FrozenRun) -> bool:
     return True
 
 
-def first_of_each(run: FrozenRun) -> list[Any]:
-    """The first record of each problem, in the order of ids."""
-    return list({record.id: record for record in reversed(run.records)}.values())[::-1]
+def first_of_each(run: FrozenRun) -> list[Record]:
+    """The first record of each problem, in the order of ids, without its events."""
+    firsts: dict[str, Record] = {}
+    for record in run.records:
+        if record.id not in firsts:
+            firsts[record.id] = replace(record, events=())
+    return list(firsts.values())
 
 
 def agent_of(run: FrozenRun) -> Replayed | SavedCompletions | str:
@@ -264,6 +269,7 @@ def _run(run: FrozenRun, samples: Samples, design: Design) -> dict[str, Any]:
         "skipped": int(summary.metrics["skipped"]),
         "undecided": int(summary.metrics["undecided"]),
         "not_run_again": agent if isinstance(agent, str) else None,
+        "worked_examples": agent.shown // 2 if isinstance(agent, Replayed) else 0,
         "answers_that_stand_nowhere": sum(map(stands_nowhere, run.records)),
         "seed": identity.get("seed"),
         "engines": identity.get("engines"),
@@ -303,7 +309,7 @@ def _checked(run: FrozenRun, name: str) -> FrozenRun:
 def _overlap(run: FrozenRun, data: bytes) -> dict[str, int]:
     """What is reported of the problems of a run among training problems. Raises ValueError."""
     try:
-        return overlap_figures(data, {record.id for record in run.records})
+        return overlap_figures(data, {id for id, _ in run.keys})
     except ValueError as error:
         raise ValueError(f"{run.name}: {error}") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,10 +20,11 @@ from slm_math.claims.archive import (
     parsed,
 )
 from slm_math.claims.labels import BLIND, TWINS, control_name, folder_of
+from slm_math.claims.packed import PackedRecords, parsed_record
 from slm_math.evaluation.naming import names_of
 from slm_math.evaluation.runs import FinishedEvaluation, named_folders, read_finished
 from slm_math.records import eval_folders
-from slm_math.records.encoding import from_json, json_line
+from slm_math.records.encoding import json_line
 from slm_math.records.eval_folders import BESIDE, beside
 from slm_math.records.files import read_manifest
 from slm_math.records.record import Record
@@ -61,11 +61,24 @@ class FrozenRun:
         batches = parts[1].get("batches")
         if batches is not None and (type(batches) is not int or batches < 0):
             raise ValueError(f"its about.batches is {batches!r:.40}, no number of batches")
+        for key, value in (
+            ("folder", found.get("folder")),
+            ("about.source", parts[1].get("source")),
+            ("about.split", parts[1].get("split")),
+            ("identity.tool", parts[0].get("tool")),
+        ):
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"its {key} is {value!r:.40}, which is no text")
         return found
 
     @property
     def identity(self) -> dict[str, Any]:
         return self.about["identity"]
+
+    @cached_property
+    def keys(self) -> list[tuple[str, int]]:
+        """Problem and sample of every record, in order."""
+        return [record.key for record in self.records]
 
     @property
     def agent(self) -> str:
@@ -179,7 +192,7 @@ def frozen(members: Mapping[str, bytes], claim: Mapping[str, Any]) -> list[Froze
     number = len(runs) if isinstance(runs, list) else 0
     if places != list(range(1, number + 1)) or not places:
         raise ValueError(f"claim.json: it names {number} runs, and there are {len(places)}")
-    budget = Budget()
+    budget = Budget.of(members)
     return named([_frozen(members, f"runs/{place}/", budget) for place in places])
 
 
@@ -202,18 +215,20 @@ def _frozen(members: Mapping[str, bytes], prefix: str, budget: Budget) -> Frozen
     return run
 
 
-def _records(name: str, data: bytes, budget: Budget) -> list[Record]:
+def _records(name: str, data: bytes, budget: Budget) -> PackedRecords:
     """The records of a member. Raises ValueError with its name and the line for a line that is not
     what this program writes, and for records that are repeated or out of order.
     """
-    records: list[Record] = []
-    line, where = b"", name
+    records = PackedRecords()
+    last, line, where = None, b"", name
     try:
         for number, line in enumerate(decompressed_lines(data, budget), 1):
             where = f"{name}, line {number}"
-            records.append(_record(line))
-            if number > 1 and order(records[-2]) >= order(records[-1]):
+            place = order(_record(line))
+            if last is not None and last >= place:
                 raise ValueError("the record is repeated, or out of order")
+            last = place
+            records.append(line)
             where = f"{name}, after line {number}"
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
@@ -225,7 +240,7 @@ def _records(name: str, data: bytes, budget: Budget) -> list[Record]:
 def _record(line: bytes) -> Record:
     """The record of a line. Raises ValueError for one that this program does not write."""
     try:
-        record = from_json(json.loads(line.decode("utf-8")))
+        record = parsed_record(line)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not an evaluation record ({error})") from error
     if json_line(record) != line:

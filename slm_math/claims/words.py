@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -42,14 +44,21 @@ again: the manifest has everything that this needs.
 
 def readme(claim: Mapping[str, Any]) -> str:
     """The text of README.md."""
-    lines = "\n".join(f"- {line}" for line in claim["statement"])
+    lines = "\n\n".join(_as_code(line) for line in claim["statement"])
     return _README.format(statement=lines, grader=plain(claim["grader"], 200))
+
+
+def _as_code(line: str) -> str:
+    """A line as a code block of Markdown, in which neither HTML nor links of names have effect."""
+    return textwrap.fill(
+        line, 98, initial_indent=" " * 4, subsequent_indent=" " * 6, break_on_hyphens=False
+    )
 
 
 def statement(claim: Mapping[str, Any]) -> list[str]:
     """The statement of a claim, a line for each run, comparison and control."""
     data = claim["data"]
-    named = "/".join(plain(data[key], 200) for key in ("source", "split") if data[key])
+    named = "/".join(as_word(data[key]) for key in ("source", "split") if data[key])
     confirmed = "" if data["confirmed"] else ", which records alone cannot confirm"
     return [
         f"{data['problems']} problems{_clusters(claim)} of {named or 'an unnamed source'} "
@@ -90,6 +99,11 @@ def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
             f"{name(run)}: its answers are taken as recorded, since "
             f"{plain(run['not_run_again'], 200)}{unstated}"
         )
+    if run["worked_examples"]:
+        yield (
+            f"{name(run)}: {run['worked_examples']} worked examples stand before each problem, "
+            "whose texts are not in its manifest and were not compared"
+        )
     for control, one in run["controls"].items():
         theirs, ours = (100 * share for share in one["accuracy"])
         what = (
@@ -123,7 +137,7 @@ def _comparison_lines(one: Mapping[str, Any], claim: Mapping[str, Any]) -> Itera
     number = len(claim["comparisons"])
     adjusted = f", Holm over {number} {shown_p(one['p_adjusted'])}" if number > 1 else ""
     yield (
-        f"{plain(one['b'], 200)} against {plain(one['a'], 200)}: {_test(one)}{adjusted}, "
+        f"{as_word(one['b'])} against {as_word(one['a'])}: {_test(one)}{adjusted}, "
         f"{len(one['gained'])} gained, {len(one['lost'])} lost, n = {one['problems']}; {_seen(one)}"
     )
 
@@ -138,7 +152,9 @@ def _clusters(claim: Mapping[str, Any]) -> str:
     cluster, units = (claim["runs"][0][key] for key in ("cluster", "units"))
     if cluster is None:
         return ""
-    return f" in {units} clusters by {plain(cluster)}, which are the units of intervals and tests,"
+    return (
+        f" in {units} clusters by {as_word(cluster)}, which are the units of intervals and tests,"
+    )
 
 
 def _seed_lines(claim: Mapping[str, Any]) -> Iterator[str]:
@@ -146,7 +162,7 @@ def _seed_lines(claim: Mapping[str, Any]) -> Iterator[str]:
     if one is None:
         return
     half = len(one["a"])
-    method, baseline = ([plain(each, 200) for each in one[side]] for side in "ba")
+    method, baseline = (list(map(as_word, one[side])) for side in "ba")
     yield (
         f"the method ({', '.join(method)}) against its baseline ({', '.join(baseline)}), {half} "
         f"seeds, n = {one['problems']}: the mean difference is "
@@ -178,6 +194,9 @@ def _absences(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What the claim does not have."""
     absent = {
         "no control": [run for run in runs if not run["controls"] and run["batches"] != 0],
+        "no control, since it is of a time before training, as its manifest says": [
+            run for run in runs if not run["controls"] and run["batches"] == 0
+        ],
         "no unseen twins": [run for run in runs if run["twins"] is None],
         "nobody looked for the problems among training data": [
             run for run in runs if run["overlap"] is None
@@ -189,7 +208,13 @@ def _absences(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def name(run: Mapping[str, Any]) -> str:
-    return plain(run["name"], 200)
+    return as_word(run["name"])
+
+
+def as_word(value: str) -> str:
+    """A name among words: in quotes if it could be taken for some of them."""
+    text = plain(value, 200)
+    return text if re.fullmatch(r"[\w./+@=~-]+( \(run \d+\))?", text) else repr(text)
 
 
 def _percent(run: Mapping[str, Any], key: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from slm_math.evaluation.runs import FinishedEvaluation
 from slm_math.metrics.arrays import as_column
 from slm_math.metrics.columns import Samples
+from slm_math.metrics.warnings import same_texts, same_texts_line
 
 IMAGES, PROBLEM = "images", "problem"
 _CLUSTER = 1 << 32  # above the numbers of problems and of their units
@@ -52,13 +53,17 @@ def clustered(samples: Samples, cluster: str | None) -> Samples:
 
 
 def units_lines(samples: Samples) -> list[str]:
-    """A line on which units intervals and tests have, if these are not the problems."""
-    if samples.cluster is None:
-        return []
+    """Lines on which units intervals and tests have, if these are not the problems, or if some of
+    them are the same.
+    """
     units, problems = (len(np.unique(each)) for each in (samples.units, samples.problems))
+    same = same_texts_line(same_texts(samples), problems)
+    if samples.cluster is None:
+        return same
     return [
+        *same,
         f"the units of intervals and tests are {units:,} clusters of the {problems:,} problems, by "
-        f"{samples.cluster} (--cluster problem: each problem is one)"
+        f"{samples.cluster} (--cluster problem: each problem is one)",
     ]
 
 

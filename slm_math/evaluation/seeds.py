@@ -60,7 +60,8 @@ def compare_seeds(
     """Compares methods over seeds, given the pairs of runs: ((name of a, records), (of b, records))
     for each seed.
 
-    Raises ValueError for fewer than two seeds, and for runs of different problems.
+    Raises ValueError for fewer than two seeds, for runs of different problems, and for seeds that
+    do not differ on any problem, whose intervals would have no width.
     """
     if len(pairs) < 2:
         raise ValueError("a comparison over seeds needs two seeds or more: four runs")
@@ -78,7 +79,15 @@ def compare_seeds(
         # what each unit (a problem; of drafts, the one that they solve) adds to the mean
         sums = np.bincount(numbers, weights=shares[1] - shares[0])
         rows.append(sums * len(units) / counts.sum())
-    return compared(np.array(rows), len(first.problems), pairs)
+    table = np.array(rows)
+    if (table == table[0]).all():
+        raise ValueError(
+            f"all {len(pairs)} seeds give the same difference on each of {len(first.problems)} "
+            "problems, so these runs say nothing of other seeds (greedy decoding of the same "
+            "weights does not depend on the seed): take models that were trained with different "
+            "seeds, or compare one pair of runs, without --over seeds"
+        )
+    return compared(table, len(first.problems), pairs)
 
 
 def compared(

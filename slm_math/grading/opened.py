@@ -34,7 +34,7 @@ def record_file(path: Path, folder: Path, fields: Fields) -> Tallies:
     fields = replace(with_row_kind(path, fields), recorded=True)
     tallies = Tallies(fields, path)
     graded = grade_lines(path, fields, None, Console(stderr=True))
-    with Recorder(folder) as recorder, closing(graded) as rows:
+    with Recorder(folder, fields.last_number) as recorder, closing(graded) as rows:
         for row in rows:
             recorder.add(tallies.add(row))
         if not tallies.graded:

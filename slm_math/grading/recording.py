@@ -3,41 +3,85 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from array import array
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from slm_math.answers import grader_version
-from slm_math.grading.scoring import GradedLine
+from slm_math.grading.scoring import GradedLine, verdict_of
 from slm_math.grading.tally import Tallies
-from slm_math.records.encoding import json_line
+from slm_math.records.encoding import from_json, json_line
 from slm_math.records.eval_folders import RECORDS
 from slm_math.records.files import recorded_data_hash, write_json
 from slm_math.records.places import Places, digest
 from slm_math.records.record import Record
 from slm_math.records.stored import StoredRecords
+from slm_math.types import Problem, Task
 
 SAVED = "completions"  # the name of such a run
 
 
 @dataclass
 class _Writer:
-    """Writes the records of one run."""
+    """Writes the records of one run. Each sample of a problem has the text and the reference answer
+    of its first one, as those of an evaluation have: rows may spell them otherwise.
+    """
 
     folder: Path
     file: IO[bytes]
+    last_number: bool
     n: int = 0
     most: int = 0
     sizes: Places = field(default_factory=Places)  # id -> samples so far
+    firsts: Places = field(default_factory=Places)  # id -> number of its first record
+    starts: array[int] = field(default_factory=lambda: array("Q"))  # of first records in the file
+    rules: array[int] = field(default_factory=lambda: array("Q"))  # digests of what they are about
 
     def add(self, record: Record) -> None:
         key = digest(record.id)
         sample = self.sizes.get(key) or 0
         self.sizes.set(key, sample + 1)
         self.n, self.most = self.n + 1, max(self.most, sample + 1)
+        own = digest(repr((record.problem, record.choices, record.gold)))
+        number = self.firsts.setdefault(key, len(self.starts))
+        if number == len(self.starts):
+            self.starts.append(self.file.tell())
+            self.rules.append(own)
+        elif self.rules[number] != own:
+            record = self._like(record, self._read(self.starts[number]))
         self.file.write(json_line(replace(record, sample=sample)))
+
+    def _read(self, start: int) -> Record:
+        end = self.file.tell()
+        self.file.seek(start)
+        first = from_json(json.loads(self.file.readline()))
+        self.file.seek(end)
+        return first
+
+    def _like(self, record: Record, first: Record) -> Record:
+        """A record as one of the problem of an earlier one, graded with its reference answer."""
+        record = replace(record, problem=first.problem, choices=first.choices)
+        if record.gold == first.gold or record.method == "record":  # its answer came with the row
+            return replace(record, gold=first.gold)
+        problem = Problem("", "", record.answer_type, record.choices)
+        task = Task(problem, first.gold, tolerance=record.tolerance)
+        correct, answer, method, reason, lenient = verdict_of(
+            record.turns[0].reply, task, self.last_number
+        )
+        return replace(
+            record,
+            gold=first.gold,
+            correct=correct,
+            answer=answer,
+            method=method,
+            reason=reason,
+            hedged=reason == "hedged",
+            lenient=lenient,
+        )
 
 
 class Recorder:
@@ -46,10 +90,10 @@ class Recorder:
     Raises ValueError for a folder that holds records already.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, last_number: bool = False) -> None:
         if any((folder / name).exists() for name in (RECORDS, "manifest.json")):
             raise ValueError(f"{folder} holds records already: choose another --records")
-        self.folder = folder
+        self.folder, self.last_number = folder, last_number
         self._writers: dict[str | None, _Writer] = {}
 
     def add(self, row: GradedLine) -> GradedLine:
@@ -65,7 +109,7 @@ class Recorder:
         safe = re.sub(r"[^\w.-]+", "_", name or "").lstrip(".-") or f"filter-{len(self._writers)}"
         folder = self.folder if name is None else self.folder / safe
         folder.mkdir(parents=True, exist_ok=True)
-        return _Writer(folder, (folder / f"{RECORDS}.new").open("wb"))
+        return _Writer(folder, (folder / f"{RECORDS}.new").open("wb+"), self.last_number)
 
     def finish(self, path: Path, tool: str, tallies: Tallies) -> None:
         """Ends the files, each with its manifest. Filters that left completions as they are count

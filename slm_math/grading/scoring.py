@@ -23,6 +23,7 @@ from slm_math.answers.second_opinion import Opinion, second_opinion
 from slm_math.data.json_lines import Line, RowError, parse, quoted
 from slm_math.evaluation.live import Live, State
 from slm_math.foreign.joining import Golds
+from slm_math.foreign.texts import text_key
 from slm_math.grading.completions import Case, cases
 from slm_math.grading.fields import AmbiguousRow, Fields
 from slm_math.grading.records import record_of
@@ -30,6 +31,7 @@ from slm_math.grading.rows import rows
 from slm_math.grading.texts import looks_truncated
 from slm_math.metrics.groups import AccuracySoFar
 from slm_math.records.record import Record
+from slm_math.types import Task
 
 BATCH_ROWS, BATCH_BYTES = 32, 1 << 18
 IN_PROCESS = 2000  # samples that this process grades before it starts others
@@ -41,8 +43,9 @@ class GradedSample(NamedTuple):
     """The verdict on one sample; `lenient`: whether it is correct when the last number is accepted.
 
     `truncated`: the completion hit the token limit, or, if the row does not say (`estimated`),
-    looks as if it had. `asked` and `gold_hash`: hashes of the problem's text with its choices, and
-    of the reference answer. `problem`, `verdicts`, `theirs` and `filter` are those of `Case`.
+    looks as if it had. `asked` and `gold_hash`: hashes of the problem's text with its choices,
+    after normalization, and of the reference answer. `problem`, `verdicts`, `theirs` and `filter`
+    are those of `Case`.
     `broken`: why an evaluation has no answer; there is no verdict then. `repeats`: what tells
     this sample from others, None if nothing does: a row that repeats it is no further sample.
     `record`: of this sample, where one is asked for.
@@ -268,22 +271,13 @@ def _grade_line(number: int, line: Line, fields: Fields, where: str) -> GradedLi
 
 def grade_case(case: Case, fields: Fields = Fields()) -> GradedSample:
     """The verdict on one case; if the fields ask for it, also what math-verify says."""
-    task, text, last_number = case.task, case.completion or "", fields.last_number
+    task, text = case.task, case.completion or ""
     start = time.perf_counter()
-    if case.extracted:
-        decision = grade_answer(case.completion, task)
-        correct = lenient = decision.equal
-        answer, method, reason = case.completion, "record", decision.reason
-    else:
-        verdict = grade_reply(text, task, last_number)
-        correct, answer, method = verdict.correct, verdict.answer, verdict.method
-        reason = verdict.reason
-        accepts_more = answer is None and not last_number
-        lenient = correct or (accepts_more and grade_reply(text, task, True).correct)
+    correct, answer, method, reason, lenient = _verdict(case, task, fields.last_number)
     estimated = case.truncated is None
     completion_hash = _hash(text)
     seconds = round(time.perf_counter() - start, 6)
-    asked = _known_hash("\0".join((task.problem.text, *task.problem.choices)))
+    asked = text_key(task.problem.text, task.problem.choices)
     gold_hash = _known_hash(task.gold)
     return GradedSample(
         line=case.line,
@@ -319,6 +313,24 @@ def grade_case(case: Case, fields: Fields = Fields()) -> GradedSample:
         if fields.second_opinion
         else None,
     )
+
+
+def _verdict(case: Case, task: Task, last_number: bool) -> tuple[bool, str | None, str, str, bool]:
+    """Whether a case is correct, its answer, how that is stated, the reason, and whether it is
+    correct when the last number counts.
+    """
+    if case.extracted:
+        decision = grade_answer(case.completion, task)
+        return decision.equal, case.completion, "record", decision.reason, decision.equal
+    return verdict_of(case.completion or "", task, last_number)
+
+
+def verdict_of(text: str, task: Task, last_number: bool) -> tuple[bool, str | None, str, str, bool]:
+    """The same of a completion."""
+    found = grade_reply(text, task, last_number)
+    more = found.answer is None and not last_number
+    lenient = found.correct or (more and grade_reply(text, task, True).correct)
+    return found.correct, found.answer, found.method, found.reason, lenient
 
 
 def _hash(text: str) -> str:

@@ -9,6 +9,7 @@ from slm_math.answers import UNDECIDED
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.grading.tally import SHOWN, Tallies, Tally
 from slm_math.metrics.intervals import wilson
+from slm_math.metrics.warnings import same_texts_line
 
 
 def percent(share: float) -> str:
@@ -105,6 +106,8 @@ def print_tally(tally: Tally, console: Console) -> None:
     if tally.disputes is not None:
         for line in tally.disputes.lines(tally.disputed_range(), tally.total.n):
             print_line(console, plain(line, 400))
+    for line in same_texts_line(tally.known.same_texts, tally.problems):
+        print_line(console, line)
     if tally.undecided:
         kinds = ", ".join(
             f"{reason} {count}"

@@ -23,8 +23,9 @@ RIGHT = DECISIONS[0]
 
 @dataclass(frozen=True)
 class VoteBin:
-    """`n` drafts of which a similar share of the verdicts says CORRECT (`share`, their mean), and
-    the share of them that is `right`, with its 95 % interval (problems are the units).
+    """`n` drafts of which a similar share of the verdicts says CORRECT (`share`, their mean), or
+    winners with a similar share of the votes, and the share of them that is `right`, with its 95 %
+    interval (problems are the units).
     """
 
     share: float
@@ -45,7 +46,8 @@ def bin_of(share: float) -> int:
 @dataclass(frozen=True)
 class VoteShares:
     """Of every draft with several samples and a verdict: the unit, the share of the verdicts that
-    say CORRECT, and whether the draft is right; (drafts,) each.
+    say CORRECT, and whether the draft is right; (drafts,) each. Of votes of a whole agent: the
+    share of the winner, and whether it is correct (`winner_shares`).
     """
 
     units: np.ndarray
@@ -76,9 +78,29 @@ def vote_shares(records: Samples | Iterable[Record]) -> VoteShares:
     )
 
 
+def winner_shares(records: Samples | Iterable[Record]) -> VoteShares:
+    """The shares of the winners of votes of a whole agent, in order."""
+    samples = Samples.of(records)
+    kinds = samples.tables.kinds.values
+    if not any(one.votes for one, _ in samples.counted()):
+        return VoteShares(np.empty(0, samples.units.dtype), np.empty(0), np.empty(0, bool))
+    votes = [kinds[kind].votes for kind in samples.kinds.tolist()]
+    counts = list(map(len, votes))
+    right = samples.fact(lambda one: one.correct) > 0
+    return VoteShares(
+        np.repeat(samples.units, counts),
+        np.array([share for each in votes for share in each]),
+        np.repeat(right, counts),
+    )
+
+
 def vote_bins(records: Samples | Iterable[Record]) -> tuple[VoteBin, ...]:
     """The bins with drafts; () unless drafts have several samples."""
-    shares = vote_shares(records)
+    return binned(vote_shares(records))
+
+
+def binned(shares: VoteShares) -> tuple[VoteBin, ...]:
+    """The bins that are not empty."""
     bins = shares.bins
     return tuple(_bin(shares, bins == number) for number in np.unique(bins))
 

@@ -47,6 +47,7 @@ class Tables:
     programs: Codes[Program] = field(default_factory=Codes)
     judgments: Codes[Judgment] = field(default_factory=Codes)
     rules: array[int] = field(default_factory=lambda: array("q"))  # digests, by problem
+    asked: array[int] = field(default_factory=lambda: array("q"))  # what is asked; 0 without a text
     shown: array[int] = field(default_factory=lambda: array("q"))  # of its images, if any has some
     labels: Labels = field(default_factory=Labels)  # classes of answers, by row
 
@@ -270,6 +271,9 @@ class _Builder:
         own = hash((record.problem, *others))
         if problem == len(rules):
             rules.append(own)
+            images = tuple(image.hash for image in record.images)
+            asked = hash((record.problem, record.choices, record.draft, images))
+            self.tables.asked.append(asked if record.problem else 0)
         elif rules[problem] != own:  # samples of two problems are no sample of either
             raise ValueError(
                 f"the records of problem {record.id!r:.80} disagree about what it is: sample "

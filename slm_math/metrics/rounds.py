@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from slm_math.metrics.arrays import counted
@@ -73,17 +73,6 @@ def verdict_metrics(records: Samples | Iterable[Record]) -> dict[str, float]:
             hits = counts["CORRECT", True] / right, counts["INCORRECT", False] / wrong
             metrics[f"{prefix}verifier_balanced_accuracy"] = sum(hits) / 2
     return metrics | means(verdict_observations(samples))
-
-
-def votes(records: Samples | Iterable[Record]) -> Iterator[tuple[float, bool]]:
-    """(the winner's share of the votes, whether the winner is correct) of every vote of a whole
-    agent.
-    """
-    samples = Samples.of(records)
-    kinds = samples.tables.kinds.values
-    if any(one.votes for one, _ in samples.counted()):
-        for kind in samples.kinds.data:
-            yield from ((share, kinds[kind].correct) for share in kinds[kind].votes)
 
 
 def code_metrics(records: Samples | Iterable[Record]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from slm_math.metrics.arrays import as_column
 from slm_math.metrics.columns import Samples
 from slm_math.records.seeing import unseen
 
@@ -40,3 +41,21 @@ def summary_warnings(samples: Samples, uses_python: bool = False) -> tuple[str, 
         )
     found = unseen((one.seen, n) for one, n in samples.counted())
     return (*lines, *map(str, found))
+
+
+def same_texts(samples: Samples) -> int:
+    """How many units have the text of another one: they are one problem under several ids."""
+    asked = as_column(samples.tables.asked)[samples.problems]
+    own = np.unique(np.stack([asked, samples.units.astype(np.int64)], axis=1)[asked != 0], axis=0)
+    return len(own) - len(np.unique(own[:, 0]))
+
+
+def same_texts_line(again: int, problems: int) -> list[str]:
+    """A line on problems with the text of another one, if there are any."""
+    if not again:
+        return []
+    return [
+        f"{again:,} of {problems:,} problems have another id and the same text as one before: they "
+        "count as independent, so that intervals are too narrow; let samples of one problem share "
+        "its id, or leave the ids out"
+    ]

@@ -12,6 +12,7 @@ import numpy as np
 
 from slm_math.evaluation.clusters import clustered, units_lines
 from slm_math.evaluation.controls import Arms, read_arms
+from slm_math.evaluation.naming import names_of
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import Summary, read_samples, summarize
 from slm_math.records.eval_folders import (
@@ -128,9 +129,10 @@ def load(folders: Sequence[str] | Mapping[str, Path], cluster: str | None = None
             notes += told + reason
         else:
             agents += [(folder, *item) for item in evaluation_folders(root).items()]
-    names = _unique_names(
-        [(*Path(folder).resolve().parts, *agent.split("/")) for folder, agent, _ in agents]
-    )
+    paths = [Path(folder).resolve() / agent for folder, agent, _ in agents]
+    if again := next((path for path in paths if paths.count(path) > 1), None):
+        raise ValueError(f"the same evaluation is named twice: {again}")
+    names = names_of(paths)
     named = {path: name for name, (_, _, path) in zip(names, agents)}
     curves = [
         curve
@@ -143,16 +145,6 @@ def load(folders: Sequence[str] | Mapping[str, Path], cluster: str | None = None
     return Material(
         tuple(runs), tuple(curves), tuple(training), shares=shares, arms=arms, notes=tuple(notes)
     )
-
-
-def _unique_names(paths: Sequence[tuple[str, ...]]) -> list[str]:
-    """The agents' names, each with as many of its parent folders as make all names different."""
-    for depth in range(1, max(map(len, paths)) + 1):
-        names = ["/".join(path[-depth:]) for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    twice = next(path for path in paths if paths.count(path) > 1)
-    raise ValueError(f"the same evaluation is named twice: {Path(*twice)}")
 
 
 def _with_controls(runs: Sequence[AgentRun]) -> list[AgentRun]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from slm_math.metrics.calibration import BINS, VoteBin, bin_of
+from slm_math.metrics.calibration import VoteBin, binned, winner_shares
 from slm_math.metrics.columns import Samples
-from slm_math.metrics.intervals import wilson
 from slm_math.metrics.rounds import (
     VERDICTS,
     round_metrics,
     verdict_counts,
-    votes,
+    verdict_observations,
 )
 from slm_math.report.drawing import (
     INK,
@@ -32,6 +30,7 @@ from slm_math.report.drawing import (
 from slm_math.report.load import AgentRun
 from slm_math.report.text import percent
 
+AGREES = "verifier_accuracy"  # the share of verdicts that agree with the grader
 OUTCOMES = {  # a share of `round_metrics`: its name, color and hatch
     "stayed_right": ("correct at first and in the end", "#009e73", ""),
     "improved": ("improved", "#56b4e9", "///"),
@@ -149,7 +148,9 @@ def _confusion(
         for spine in axes.spines.values():
             spine.set_visible(False)
     agreed, n = counts["CORRECT", True] + counts["INCORRECT", False], counts.total()
-    low, high = wilson(agreed, n)
+    observed = verdict_observations(run.samples)
+    name_of = f"{role}/{AGREES}" if f"{role}/{AGREES}" in observed else AGREES
+    low, high, _ = observed[name_of].interval()
     caption = (
         f"Verdicts of the {role or 'verifier'} of {run.name}; percentages are of each row. "
         f"{agreed} of {n} agree with the grader: "
@@ -158,25 +159,9 @@ def _confusion(
     return Plot(name, f"{(role or 'verifier').capitalize()}: {run.name}", caption, figure)
 
 
-def vote_bins(run: AgentRun) -> list[VoteBin]:
-    """The winners of votes by their share of the votes, and how many of them are correct."""
-    shares, right = [array("d") for _ in range(BINS)], [0] * BINS
-    for share, correct in votes(run.samples):
-        place = bin_of(share)
-        shares[place].append(share)
-        right[place] += correct
-    return [_winners(some, correct) for some, correct in zip(shares, right) if some]
-
-
-def _winners(shares: Sequence[float], correct: int) -> VoteBin:
-    n = len(shares)
-    low, high = wilson(correct, n)
-    return VoteBin(sum(shares) / n, correct / n, low=low, high=high, n=n)
-
-
 def calibration(runs: Sequence[AgentRun], places: Mapping[str, int], name: str) -> Plot | None:
     """How often the winner of a vote is correct, by its share of the votes."""
-    by_run = {run.name: bins for run in runs if (bins := vote_bins(run))}
+    by_run = {run.name: bins for run in runs if (bins := binned(winner_shares(run.samples)))}
     if not by_run:
         return None
     figure = _calibration(by_run, places, "the winner's share of the votes", "winner is correct")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from evaluation.one_by_one import OneByOne
 from rich.console import Console
 
 from slm_math.ablation.arms import Reruns
-from slm_math.ablation.command import run_arms
+from slm_math.ablation.command import AGAIN, LEFT_OUT, run_arms, write_found
 from slm_math.ablation.rerun import NamedTurn, Rerun
 from slm_math.agents import CodeFeedback, MajorityVote, SingleShot, SolverVerifier
 from slm_math.answers.graded import grade_trace
@@ -170,6 +171,25 @@ def test_an_interrupted_arm_goes_on(tmp_path: Path) -> None:
     assert again == whole
     assert sorted(file.read_bytes().splitlines(keepends=True)) != sorted(lines[:5])
     assert len(read_records(file)) == 12
+
+
+def test_another_number_of_draws_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    planted = PlantedPair(tasks(12), **USEFUL)
+    run = evaluated(tmp_path, planted, 12)
+    ablated(run, planted, draws=1)
+    arms = run.folder / "ablate" / "verifier"
+    before = {path: path.read_bytes() for path in arms.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="has 1 draws of each workflow, not 2: say --draws 1"):
+        ablated(run, planted, draws=2)
+    assert {path: path.read_bytes() for path in arms.rglob("*") if path.is_file()} == before
+
+
+def test_an_arm_that_was_made_before_stays_in_the_file(tmp_path: Path) -> None:
+    planted = PlantedPair(tasks(12), **USEFUL)
+    run = evaluated(tmp_path, planted, 12)
+    for draws in (1, 0):
+        write_found(tmp_path, ablated(run, planted, draws=draws))
+        assert set(json.loads((tmp_path / "ablation.json").read_text())) == {LEFT_OUT, AGAIN}
 
 
 def test_a_greedy_turn_has_no_other_draw(tmp_path: Path) -> None:

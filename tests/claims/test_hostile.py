@@ -17,11 +17,18 @@ import pytest
 from claims.claimed import ABOUT, RECORDS, TASKS, checked, forged, moved, overlap, solves, written
 from evaluation.one_by_one import OneByOne, run
 
-from slm_math.agents import SingleShot
-from slm_math.claims.archive import Budget, compressed, decompressed_lines, json_bytes
+from slm_math.agents import FewShot, SingleShot
+from slm_math.claims.archive import (
+    Budget,
+    check_sizes,
+    compressed,
+    decompressed_lines,
+    json_bytes,
+)
 from slm_math.claims.archive import members as members_of
 from slm_math.claims.figures import claim_members
 from slm_math.claims.frozen import FrozenRun, runs_of
+from slm_math.claims.packed import PackedRecords
 from slm_math.records.encoding import json_line, to_json
 from slm_math.records.record import Record, TurnEvent
 
@@ -49,6 +56,60 @@ def test_all_records_of_a_claim_have_one_bound(members: dict[str, bytes]) -> Non
     list(decompressed_lines(members[RECORDS], budget))
     with pytest.raises(ValueError, match=f"the records of the claim have more than {2 * size - 1}"):
         list(decompressed_lines(members[RECORDS], budget))
+
+
+def test_records_are_not_unpacked_to_many_times_their_file(
+    tmp_path: Path, members: dict[str, bytes], runs: Sequence[FrozenRun]
+) -> None:
+    """One record forty thousand times: no record of them is parsed."""
+    line = json_line(runs[0].records[0])
+    members[RECORDS] = compressed(line * ((16 << 20) // len(line) + 1))
+    path = written(tmp_path / "c.zip", members)
+    assert path.stat().st_size < 250_000
+    [found] = moved(path)
+    assert "records.jsonl.gz: the records of the claim have more than 16777216 bytes" in found
+    with pytest.raises(ValueError, match="64 times as many as its file"):
+        check_sizes(members)
+
+
+@pytest.mark.parametrize("name", [RECORDS, "runs/1/manifest.json"])
+def test_values_that_would_fill_the_memory_are_not_parsed(
+    tmp_path: Path, members: dict[str, bytes], name: str
+) -> None:
+    data = b'{"a": [' + b"[]," * (1 << 19) + b"[]]}\n"
+    members[name] = compressed(data) if name == RECORDS else data
+    path = written(tmp_path / "c.zip", members)
+    tracemalloc.start()
+    [found] = moved(path)
+    assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    tracemalloc.stop()
+    assert "more than 1048576 values of JSON" in found
+    assert name in found
+
+
+def test_records_of_a_claim_are_read_when_they_are_asked_for(runs: Sequence[FrozenRun]) -> None:
+    """Ten blocks of records take less memory than their lines do."""
+    records = [replace(runs[0].records[n % 12], sample=n) for n in range(6_000)]
+    packed = PackedRecords()
+    lines = list(map(json_line, records))
+    tracemalloc.start()
+    for line in lines:
+        packed.append(line)
+    assert tracemalloc.get_traced_memory()[0] < sum(map(len, lines)) // 4
+    tracemalloc.stop()
+    assert list(packed) == records == list(reversed(packed))[::-1]
+    assert packed[-1] == records[-1]
+    assert packed[5:7] == records[5:7]
+    with pytest.raises(IndexError):
+        packed[6_000]
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path, members: dict[str, bytes]) -> None:
+    name = "runs/1/manifest.json"
+    members[name] = members[name].replace(b"{", b'{"partial": false, "partial": false, ', 1)
+    assert (
+        f"{name}: it has the key 'partial' twice" in moved(written(tmp_path / "c.zip", members))[0]
+    )
 
 
 def test_a_header_of_gzip_hides_nothing(tmp_path: Path, members: dict[str, bytes]) -> None:
@@ -165,3 +226,45 @@ def test_samples_are_numbered_from_0_on(
     records = [replace(runs[0].records[0], sample=sample), *runs[0].records[1:]]
     with pytest.raises(ValueError, match=f"problem 'p/0' has a sample {sample}, and should have 0"):
         forged(tmp_path / "c.zip", [replace(runs[0], records=records)])
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "error"),
+    [
+        ("about", "source", ["a"], "about.source is ['a'], which is no text"),
+        ("about", "split", {"a": 1}, "about.split is {'a': 1}, which is no text"),
+        ("identity", "tool", ["lm-eval"], "identity.tool is ['lm-eval'], which is no text"),
+        ("identity", "samples", 1.0, "its manifest says identity.samples: 1.0"),
+    ],
+)
+def test_a_manifest_says_each_thing_in_its_own_type(
+    tmp_path: Path, members: dict[str, bytes], part: str, key: str, value: Any, error: str
+) -> None:
+    manifest = json.loads(members["runs/1/manifest.json"])
+    manifest[part][key] = value
+    members["runs/1/manifest.json"] = json_bytes(manifest)
+    assert any(error in line for line in moved(written(tmp_path / "c.zip", members)))
+
+
+def test_names_in_the_readme_are_neither_html_nor_links(
+    tmp_path: Path, runs: Sequence[FrozenRun]
+) -> None:
+    name = "<img src=http://x.example/y> [proof](http://x.example): 99.9 % right"
+    manifest = json.loads(runs[0].manifest)
+    manifest["about"]["source"] = name
+    [run] = [replace(runs[0], manifest=json_bytes(manifest))]
+    found = claim_members([run])
+    claim = json.loads(found["claim.json"])
+    assert f"of '{name}/test'" in claim["statement"][0] or f"'{name}'/test" in claim["statement"][0]
+    for line in found["README.md"].decode().splitlines():
+        assert line.startswith("    ") or not {"<img", "[proof]"} & set(line.split())
+
+
+def test_worked_examples_are_mentioned(tmp_path: Path) -> None:
+    """Nobody can see in the figures that an agent was shown some."""
+    examples = (replace(TASKS[0], solution="7"), replace(TASKS[1], solution="8"))
+    agent = FewShot(SingleShot(), examples)
+    run(tmp_path / "a", OneByOne(solves(lambda n: n > 5)), agent, TASKS[2:], **ABOUT)
+    found = checked(forged(tmp_path / "c.zip", runs_of([str(tmp_path / "a")])))
+    assert not found.moved
+    assert any("2 worked examples stand before each problem" in each for each in found.statement)

@@ -67,6 +67,13 @@ def test_runs_are_paired_by_their_place_in_both_halves() -> None:
     assert compare_seeds(pairs).differences == (0.5, 0.0)
 
 
+def test_seeds_that_change_nothing_say_nothing_of_other_seeds() -> None:
+    """Greedy decoding of the same weights under other seeds: an interval would have no width."""
+    runs = {name: several(marks, "1") for name, marks in zip("abcd", ("01", "01", "11", "11"))}
+    with pytest.raises(ValueError, match="all 2 seeds give the same difference on each of 2 prob"):
+        compare_seeds(pairs_of(runs, dict.fromkeys(runs)))
+
+
 def test_halves_in_another_order_of_seeds_are_refused() -> None:
     runs: dict[str, Any] = {key: [] for key in "abcd"}
     with pytest.raises(ValueError, match="a has seed 0 and c has seed 1: name the runs of"):

@@ -163,6 +163,40 @@ def test_one_id_of_two_problems_is_refused(capsys: Any) -> None:
     assert not list(Path("runs/x").glob("*"))
 
 
+def test_samples_that_spell_their_problem_otherwise_are_of_the_first(capsys: Any) -> None:
+    """Their records agree, so that results, comparisons and claims take them."""
+    spelled = [(ONE, "5"), (f" {ONE} ", "5.0"), (ONE, r"\frac{10}{2}")]
+    rows = [
+        {"id": 1, "problem": text, "answer": gold, "response": "#### 5"} for text, gold in spelled
+    ]
+    rows.append({"id": 2, "problem": TWO, "answer": "3", "response": "#### 5"})
+    file = str(jsonl(Path("x.jsonl"), rows))
+    said(capsys, "grade", file, "--records", "runs/x")
+    assert "n = 2" in said(capsys, "results", "runs/x")
+    records = [json.loads(line) for line in Path("runs/x/records.jsonl").read_text().splitlines()]
+    assert [(one["problem"], one["gold"], one["reason"]) for one in records[:3]] == [
+        (ONE, "5", "equal")
+    ] * 3
+    assert "everything" not in said(capsys, "claim", "runs/x", "-o", "c.zip")
+    assert "everything holds" in said(capsys, "claim", "--check", "c.zip")
+
+
+def test_problems_of_one_text_are_mentioned_by_every_command(capsys: Any) -> None:
+    """Three ids of one problem are no three problems."""
+    rows = [
+        {"id": number, "problem": text, "answer": "5", "response": "#### 5"}
+        for number, text in enumerate([ONE, ONE, f" {ONE}", TWO])
+    ]
+    file = str(jsonl(Path("x.jsonl"), rows))
+    assert "2 of 4 problems have another id and the same text" in said(capsys, "grade", file)
+    for name in ("a", "b"):
+        said(capsys, "grade", str(jsonl(Path("x.jsonl"), rows[1::-1] + rows[3:])), "--out",
+             f"{name}.v", "--records", f"runs/{name}")  # fmt: skip
+    expected = "1 of 3 problems have another id and the same text"
+    assert expected in said(capsys, "results", "runs/a")
+    assert expected in said(capsys, "compare", "runs/a", "runs/b")
+
+
 def test_results_stand_beside_each_other(capsys: Any) -> None:
     text = said(capsys, "results", saved("verl"), saved("inspect"), saved("lm-eval"))
     assert text.count("50.0 [9.5, 90.5]") == 3

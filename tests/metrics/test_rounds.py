@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from slm_math.metrics.calibration import winner_shares
 from slm_math.metrics.facts import correct_by_round
 from slm_math.metrics.records import record_metrics
 from slm_math.metrics.rounds import (
@@ -13,7 +14,6 @@ from slm_math.metrics.rounds import (
     round_metrics,
     verdict_counts,
     verdict_metrics,
-    votes,
 )
 from slm_math.records.encoding import from_json, json_line
 from slm_math.records.record import Record
@@ -191,13 +191,18 @@ def test_a_draft_within_a_branch_is_not_what_an_outer_verdict_is_about() -> None
     ] == {("CORRECT", True): 1}
 
 
+def winners(rows: list[Record]) -> list[tuple[float, bool]]:
+    found = winner_shares(rows)
+    return list(zip(found.shares.tolist(), found.right.tolist()))
+
+
 def test_votes_of_the_whole_agent() -> None:
     rows = [
         row(True, note("vote", "7", value=0.6)),
         row(False, note("vote", None, value=0.0)),
         row(False, note("vote", "7", 1, value=1.0), note("vote", "8", value=0.2)),
     ]
-    assert list(votes(rows)) == [(0.6, True), (0.2, False)]
+    assert winners(rows) == [(0.6, True), (0.2, False)]
 
 
 def test_programs_by_sample() -> None:
@@ -277,4 +282,4 @@ def test_records_read_back_or_without_texts_have_the_same_metrics() -> None:
     again = [from_json(json.loads(json_line(record))) for record in rows]
     for other in (again, [record.without_texts() for record in rows]):
         assert agent_metrics(other) == agent_metrics(rows)
-        assert list(votes(other)) == list(votes(rows))
+        assert winners(other) == winners(rows)

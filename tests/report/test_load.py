@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from report.runs import note, record, turn, varied, write
 
-from slm_math.metrics.intervals import clustered
+from slm_math.metrics.calibration import binned, winner_shares
+from slm_math.metrics.intervals import clustered, pooled
 from slm_math.report.accuracy import tag_summaries, tags, training_metric
 from slm_math.report.load import Material, load
-from slm_math.report.process import round_points, vote_bins
+from slm_math.report.process import confusions, round_points
 from slm_math.report.tables import shares_table
 
 
@@ -24,7 +25,7 @@ def test_runs_are_named_by_as_much_as_tells_them_apart(tmp_path: Path) -> None:
     for path in ("x/a", "x/b", "y/c", "y/a"):
         write(tmp_path / path, [record(0, True)])
     assert names(tmp_path / "x") == ["a", "b"]
-    assert names(tmp_path / "x" / "b", tmp_path / "y" / "c") == ["b", "c"]
+    assert names(tmp_path / "x" / "b", tmp_path / "y" / "c") == ["x/b", "y/c"]  # as in `compare`
     assert names(tmp_path / "x", tmp_path / "y") == ["x/a", "x/b", "y/a", "y/c"]
 
 
@@ -37,7 +38,7 @@ def test_what_was_set_aside_is_left_out(tmp_path: Path) -> None:
 def test_agents_on_several_data_sets_and_ranks(tmp_path: Path) -> None:
     for path in ("x/gsm/a", "x/math/a", "x/math/b", "x/math/b/rank-0", "x/c", "x/c/rank-1"):
         write(tmp_path / path, [record(0, True)])
-    assert names(tmp_path / "x") == ["x/c", "gsm/a", "math/a", "math/b"]
+    assert names(tmp_path / "x") == ["c", "gsm/a", "math/a", "math/b"]
     (tmp_path / "t" / "eval").mkdir(parents=True)
     (tmp_path / "x").rename(tmp_path / "t" / "eval" / "epoch-0")
     for path in ("gsm/a", "math/a"):
@@ -204,11 +205,38 @@ def test_votes_fall_into_bins_closed_at_their_upper_end(tmp_path: Path) -> None:
         [record(i, right, note("vote", "1", value=v)) for i, (v, right) in enumerate(shares)],
     )
     (run,) = load([str(tmp_path / "a")]).runs
-    assert [(round(each.right * each.n), each.n) for each in vote_bins(run)] == [
+    assert [
+        (round(each.right * each.n), each.n) for each in binned(winner_shares(run.samples))
+    ] == [
         (0, 2),
         (2, 3),
         (1, 1),
     ]
+
+
+def test_samples_of_a_problem_are_one_unit_of_verdicts_and_votes(tmp_path: Path) -> None:
+    """Ten samples of each of four problems are no forty problems."""
+    rows = [
+        record(
+            number,
+            number < 2,
+            note("draft", str(number), correct=number < 2),
+            note("verdict", "CORRECT", role="verifier"),
+            note("vote", "1", value=1.0),
+            sample=sample,
+        )
+        for number in range(4)
+        for sample in range(10)
+    ]
+    (run,) = load([str(write(tmp_path / "a", rows))]).runs
+    low, high = pooled([10, 10, 0, 0], [10] * 4)
+    assert high - low > 0.6
+    [only] = binned(winner_shares(run.samples))
+    assert (only.low, only.high, only.n) == (low, high, 40)
+    [plot] = confusions(run, 0, "x")
+    assert f"20 of 40 agree with the grader: 50.0 % [{100 * low:.1f}, {100 * high:.1f}]" in (
+        plot.caption
+    )
 
 
 def test_figures_do_not_depend_on_the_folder_name(tmp_path: Path) -> None:
