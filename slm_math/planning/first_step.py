@@ -61,7 +61,7 @@ def foresee(module: PolicyModule, data: Any, idle: int, sliced: bool = False) ->
         device = device_named(here() if module.device.type == "cuda" else "cpu")
         setup = setup_of(module, str(module.trainer.precision), ranks, sliced)
         workload = workload_of(module, data, (), ranks)
-        plan = predict(setup, workload, device, idle, Sizes.of(module.loaded))
+        plan = predict(setup, workload, device, idle, sizes=Sizes.of(module.loaded))
     tokens = workload.tokens
     if samples := isinstance(module, RolloutModule):
         sampled = workload.largest.sampled
