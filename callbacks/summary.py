@@ -65,23 +65,26 @@ class Summary(L.Callback):
 
     def __init__(self) -> None:
         self._step_began = 0.0
+        self._made = time.monotonic()
         self._idle: int | None = None
         self._reset()
 
     def _reset(self) -> None:
-        self._began = time.monotonic()
+        self._stepped = 0.0  # seconds of all steps
         self._curves = {name: Curve() for name in CURVES}
         self._seconds = defaultdict[str, float](float)
         self._metrics: dict[str, dict[str, float]] = {}  # agent -> of its last evaluation
         self._steps = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._made = time.monotonic()
         # by now the data is read, and no model is loaded, unless it served something before
         new = isinstance(pl_module, PolicyModule) and pl_module.loaded is None
         self._idle = resident() if new else None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._reset()
+        self._seconds["start"] = time.monotonic() - self._made
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -97,8 +100,9 @@ class Summary(L.Callback):
         batch_idx: int,
     ) -> None:
         self._steps += 1
+        took = time.perf_counter() - self._step_began
+        self._stepped += took
         if self._steps == 1 and trainer.is_global_zero:
-            took = time.perf_counter() - self._step_began
             for line in _first_step(trainer, pl_module, took, self._idle):
                 console_of(trainer).print(Text(line), soft_wrap=True)
         logged = trainer.callback_metrics
@@ -160,24 +164,27 @@ class Summary(L.Callback):
                 yield CURVES[name], str(curve)
 
     def _cost(self, trainer: L.Trainer, module: L.LightningModule) -> Iterator[tuple[str, str]]:
-        whole = time.monotonic() - self._began
+        whole = time.monotonic() - self._made
+        phases = dict(self._seconds)
+        outside = ("start", "evaluation")
+        inside = sum(value for phase, value in phases.items() if phase not in outside)
+        phases["other work of steps" if inside else "steps"] = self._stepped - inside
+        rest = whole - self._stepped - sum(phases.get(phase, 0.0) for phase in outside)
+        phases["saving and the rest"] = rest
         shares = [
             f"{phase} {seconds / whole:.0%}"
-            for phase, seconds in sorted(self._seconds.items(), key=lambda each: -each[1])
+            for phase, seconds in sorted(phases.items(), key=lambda each: -each[1])
             if seconds >= whole / 100
         ]
-        line = str(timedelta(seconds=round(whole)))
-        if shares:
-            line += f" ({', '.join(shares)} of it)"
-        yield "time", line
+        yield "time", f"{timedelta(seconds=round(whole))} ({', '.join(shares)})"
         yield "memory", f"{peak_memory(module.device):.2f} GiB at most"
 
 
 def _first_step(
     trainer: L.Trainer, module: L.LightningModule, seconds: float, idle: int | None
 ) -> list[str]:
-    """What the first step took, and beside it what a plan says, as far as it costs nothing: a model
-    of an architecture that nobody has planned for can be trained, too.
+    """What the first step took, and beside it what a plan says, if there is one: a model of an
+    architecture that nobody has planned for can be trained, too.
     """
     peak = int(peak_memory(module.device) * 2**30)
     alone = [f"first step: {seconds:.3g} s, peak memory {peak >> 20:,} MiB"]
@@ -189,7 +196,6 @@ def _first_step(
     if isinstance(module, RolloutModule):
         rate = logged.get("train/tokens_per_second/generate", 0.0)
         tokens = rate * logged.get(f"{SECONDS}generate", 0.0)
-    idle = 0 if module.device.type == "cuda" else idle  # where torch counts tensors only
     try:
         from slm_math.planning.first_step import foresee  # which only training needs
 
@@ -197,7 +203,7 @@ def _first_step(
     except Exception as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         return [*alone, f"  no plan to compare it with: {reason}"]
-    return [f"first step: {seconds:.3g} s", *plan.lines(tokens, peak)]
+    return plan.lines(seconds, tokens, peak)
 
 
 def _interval(metrics: dict[str, float], low: str, high: str) -> str:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare what `slm-math plan` predicts with the peak memory of the run: eight configs on the CPU.
+"""Compare what `slm-math plan` predicts with the peak memory of the run: ten configs on the CPU.
 
     python scripts/bench_plan.py [--steps 3] [--only lora] [--out FILE.json]
 
@@ -27,6 +27,7 @@ SHORT = ["--trainer.max_epochs=1", "--trainer.limit_val_batches=2", "--torch_thr
 ALONE = ["--config", '{"trainer": {"callbacks": null}}', "--model.policy.path", "MODEL"]
 SCRATCH = '{"model": {"policy": {"path": null, "scratch": {}}}}'
 BUDGET = "--model.tokens_per_batch=2048"
+WIDE, NARROW = "--model.tokens_per_batch=3072", "--model.tokens_per_batch=1024"
 EVERY = "--model.policy.lora.targets=all-linear"
 GROUPS = ["--model.group_size=16", "--model.inference.sampling.max_new_tokens=64"]
 # random weights are never right: without differences between rewards nothing would be trained
@@ -47,6 +48,15 @@ CONFIGS: dict[str, tuple[dict[str, int] | None, list[str]]] = {
     "sft/lora, all linear layers, 7M weights": (
         {"hidden": 256, "layers": 6, "ffn": 1024, "vocabulary": 4096},
         ["--config=sft/lora", TINY, "--data.batch_size=64", *ALONE, BUDGET, EVERY],
+    ),
+    # the factor of gaps with adapters was chosen without these two
+    "sft/lora, 14M weights, unseen": (
+        {"hidden": 384, "layers": 6, "ffn": 1152, "vocabulary": 6000},
+        ["--config=sft/lora", TINY, "--data.batch_size=48", *ALONE, WIDE],
+    ),
+    "sft/lora, all linear layers, 18M weights, unseen": (
+        {"hidden": 320, "layers": 12, "ffn": 960, "vocabulary": 4096},
+        ["--config=sft/lora", TINY, "--data.batch_size=32", *ALONE, NARROW, EVERY],
     ),
     "sft/full, vocabulary of 151,936": (
         {"hidden": 128, "layers": 4, "ffn": 600, "vocabulary": 151936},

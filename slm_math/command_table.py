@@ -108,7 +108,7 @@ EXAMPLES = {
     "solve": '"What is 15 % of 80?" --model runs/sft-lora/export',
     "serve-agent": "--model runs/sft-lora/export --agent MajorityVote",
     "generate-cot": "--config cot/gsm8k --limit 100",
-    "export": "runs/sft-lora/checkpoints/last.ckpt --out models/sft",
+    "export": "runs/sft-lora --out models/sft",
     "check-export": "runs/sft-lora/export",
     "grade": "completions.jsonl",
     "results": "runs/eval",

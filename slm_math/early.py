@@ -21,7 +21,7 @@ from slm_math.settings import (
     with_place,
 )
 from slm_math.signatures import OURS, Signature, Slot, has_name, parameters, signature, slot_of
-from slm_math.spelling import nearest_option, similar, with_dashes
+from slm_math.spelling import file_as_class, nearest_option, similar, with_dashes
 
 _OF_LIGHTNING = {"self", "model", "datamodule", "train_dataloaders", "val_dataloaders"}
 _ALWAYS = {
@@ -131,6 +131,8 @@ class _Check:
                 key = str(name).removesuffix("+")
                 if key != "init_args":
                     self._slot(Setting((key,), each), slot, at)
+        elif isinstance(value, str) and slot.only_classes and (text := file_as_class(value)):
+            raise ValueError(f"{'.'.join(at)}: {text}")  # a parser would read it as a config
         elif isinstance(value, str) and CLASS.fullmatch(value):
             self._class(value, slot, at)
 

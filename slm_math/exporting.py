@@ -95,17 +95,38 @@ def export(
 
 
 def last_checkpoint(place: Path) -> Path:
-    """The last checkpoint in the folder of a run, and it says so; anything else as it is."""
+    """The last checkpoint in the folder of a run, and it says so; a file as it is.
+
+    Raises ValueError for another folder.
+    """
     found = next(
         (each for each in (place / "checkpoints/last.ckpt", place / "last.ckpt") if each.is_file()),
         None,
     )
     if found is None:
+        if place.is_dir():
+            raise ValueError(f"{place} {_instead(place)}")
         return place
     others = sorted(each.name for each in found.parent.glob("*.ckpt") if each != found)
     more = f"; others there: {', '.join(others)}" if others else ""
     print(f"checkpoint: {found}, the last of the run{more}")
     return found
+
+
+def _instead(place: Path) -> str:
+    """What a folder without a checkpoint is, and what to name instead."""
+    if (place / "config.json").is_file() or (place / "adapter_config.json").is_file():
+        run = next((each for each in place.parents if (each / "checkpoints").is_dir()), None)
+        own = f"; to export its run again name {run}" if run else ""
+        return f"is a model already, which needs no export{own}"
+    runs = sorted(file.parent.parent for file in place.glob("**/checkpoints/last.ckpt"))
+    if runs:
+        shown = ", ".join(str(run) for run in runs[:5]) + (", ..." if len(runs) > 5 else "")
+        return f"holds the runs {shown}: name one of them"
+    return (
+        "holds no checkpoint: name the folder of a run, such as runs/sft-lora, or a .ckpt file "
+        "that training wrote"
+    )
 
 
 def check_export(folder: str) -> None:

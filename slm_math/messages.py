@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 import sys
@@ -13,13 +12,14 @@ from types import FunctionType, ModuleType
 from yaml import YAMLError
 
 from slm_math.command_table import POSITIONAL, TRAINING, example
+from slm_math.expected_values import LITERAL, MANY, either, expected, of_choices, of_length
 from slm_math.option_names import elsewhere, option_names
 from slm_math.patterns import lazy_pattern
 from slm_math.rewards.functions import class_instead, is_function
 from slm_math.settings import classes_by_path, settings_of, with_place
 from slm_math.shipped import config_file
 from slm_math.signatures import Option
-from slm_math.spelling import meant, nearest_option, similar, with_dashes
+from slm_math.spelling import file_as_class, meant, nearest_option, similar, with_dashes
 
 # lines of jsonargparse's messages without a reason: attempts of a union, the whole configuration,
 # how else a class could be given
@@ -29,7 +29,6 @@ _NOISE = lazy_pattern(
 )
 _KEY = lazy_pattern(r'Parser key "([^"]+)":\s*(.*)')
 _CLASS = lazy_pattern(r"Problem with given class_path '(\S+)':\s*(.*)")
-_MANY = ("agents", "engines", "sources")  # options that take a class for each name
 
 # option -> the base class of what it takes
 _BASES = {
@@ -59,9 +58,6 @@ _NAMED = (
 
 
 _LOGGERS = ("CSVLogger", "TensorBoardLogger", "TrackioLogger", "WandbLogger")
-# what a value should be, in the words of people
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-_LITERAL = lazy_pattern(r"Expected a typing\.Literal\[(.*?)\](?:\. Got value: (.*))?$")
 _FILE = lazy_pattern(r".*\.(csv|tsv|json|jsonl|parquet|arrow|txt)(\.gz)?$")
 
 
@@ -71,14 +67,18 @@ def short(message: str, arguments: Sequence[str] = (), command: str = "") -> str
     """
     keys, path, reasons = _parts(message)
     where = ".".join(keys)
+    if text := _of_help(message, arguments):
+        return text
     given = re.search(r"^\s*Given value: (.+)$", message, re.MULTILINE)
     value = given[1] if given else ""
     own = [_plain(each, where, path, value, arguments=arguments) for each in reasons]
-    found = [*filter(None, own), *_of_choices(reasons, value)]
+    found = [*filter(None, own), *of_choices(reasons, value)]
     # of several types that a value could have, the class is what was meant
     said = [text for text in found if not text.startswith("expected ")] or found
     if command and found[:1] and found[0].startswith("expected a list,"):
-        said = [_of_length(found[0], _all_options(arguments, command).get(where))]
+        said = [of_length(found[0], _all_options(arguments, command).get(where))]
+    if len(said) > 1 and all(text.startswith("expected ") for text in said):
+        said = [either(said)]
     text = "; ".join(dict.fromkeys(said)) or message.splitlines()[0]
     if command and text.startswith("there is no option ") and ": did you mean" not in text:
         text += nearest_option(text.split()[-1], _all_options(arguments, command))
@@ -112,13 +112,24 @@ def _parts(message: str) -> tuple[list[str], str | None, list[str]]:
     return keys, path, reasons
 
 
+def _of_help(message: str, arguments: Sequence[str]) -> str:
+    """That the class whose help is asked for does not exist; nothing if none is asked for."""
+    match = re.search(r"\.help: Expected a dot import path string: (.*)", message)
+    names = [each.partition("=")[0] for each in arguments]
+    option = next((each for each in names if each.endswith(".help")), None)
+    if match is None or option is None:
+        return ""
+    where = option.removeprefix("--").removesuffix(".help")
+    return f"{option}: {_no_class(match[1], _base_class(where), where)}"
+
+
 def _plain(reason: str, where: str, path: str | None, value: str, arguments: Sequence[str]) -> str:
     """One reason of jsonargparse in plain words. `where` is the option, `path` the class in which
     it was looked for, `value` what was given.
     """
     base = _base_class(where)
-    if _LITERAL.match(reason):
-        return ""  # see `_of_choices`
+    if LITERAL.match(reason):
+        return ""  # see `of_choices`
     if match := re.match(r"Expected a dot import path string: (.*)", reason):
         if place := _of_many(where, arguments, value=match[1]):
             return _name_first(place, base, None)
@@ -149,6 +160,8 @@ def _plain(reason: str, where: str, path: str | None, value: str, arguments: Seq
     if match := re.match(r"ambiguous option: --([^\s=]+)\S* could match (.*)", reason):
         names = [name.removeprefix("--") for name in match[2].split(", ")]
         return f"there is no option {match[1]}" + meant(n for n in names if ".help" not in n)
+    if match := re.match(r"Unexpected import path format: (\S+)", reason):
+        return _no_class(match[1], base, where)
     if match := re.match(r"Config file loop detected: (\S+)", reason):
         return _no_class(match[1], base, where)
     if match := re.match(r"argument (--\S+): expected one argument", reason):
@@ -160,21 +173,10 @@ def _plain(reason: str, where: str, path: str | None, value: str, arguments: Seq
     if where == "config" and reason.startswith("File does not exist: "):
         return f"config file does not exist: {reason.partition(': ')[2]}"
     if match := re.match(r"Expected a <class '([\w.]+)'>(?:\. Got value: (.*))?$", reason):
-        return _expected(match[1], match[2] or value, where)
+        return expected(match[1], match[2] or value, where)
     if match := re.match(r"Expected a tuple with (\d+) elements\. Got value: (.*)", reason):
         return f"expected a list of {match[1]} values, got {match[2]}"
     return reason
-
-
-def _expected(kind: str, value: str, where: str) -> str:
-    """What an option takes, if it is no class of ours."""
-    if kind in ("tuple", "list", "collections.abc.Sequence"):
-        return f"expected a list, such as '[{value.strip('[]()')}]', got {value}"
-    if kind == "dict":
-        many = where.rpartition(".")[2] in _MANY
-        form = f"--{where}.NAME {value}" if many else "'{name: value}'"
-        return f"expected values by name, such as {form}, got {value}"
-    return f"expected {_KINDS.get(kind, kind)}, got {value}"
 
 
 def _positional(text: str, command: str) -> str:
@@ -184,18 +186,6 @@ def _positional(text: str, command: str) -> str:
     return (
         text if ": --" in text else text.replace("the following options are required", "required")
     )
-
-
-def _of_choices(reasons: Sequence[str], value: str) -> list[str]:
-    """That a value is none of those that an option takes: one sentence for all of them."""
-    matches = [match for match in map(_LITERAL.match, reasons) if match]
-    if not matches:
-        return []
-    choices = list(dict.fromkeys(re.findall(r"'([^']*)'", ", ".join(m[1] for m in matches))))
-    got = next((match[2] for match in matches if match[2]), value)
-    if not got or got.startswith(("{", "[")):
-        return [f"expected one of {', '.join(choices)}"]
-    return [f"{got} is none of {', '.join(choices)}{similar(got, choices)}"]
 
 
 def _as_config(word: str) -> str:
@@ -222,15 +212,6 @@ def _all_options(arguments: Sequence[str], command: str) -> dict[str, Option | N
     except (ValueError, OSError, YAMLError):
         classes = {}
     return option_names(command, classes)
-
-
-def _of_length(text: str, option: Option | None) -> str:
-    """What is expected of a list, with its length if the type of the option has one."""
-    form = ast.unparse(option.annotation) if option and option.annotation else ""
-    match = re.search(r"tuple\[([^\[\]]+)\]", form)
-    if match is None or "..." in match[1]:
-        return text
-    return re.sub(r", such as '.*?',", f" of {match[1].count(',') + 1} values,", text, count=1)
 
 
 def _base_class(where: str) -> type | None:
@@ -265,6 +246,8 @@ def _no_class(name: str, base: type | None, where: str) -> str:
         option = f"--{where}"
         table = f"{option} Table {option}.path {name}"
         return f"{name} is no class: data of your own are read with {table}"
+    if text := file_as_class(name):
+        return text
     if where.endswith("logger"):
         return f"there is no class {name}{similar(name, _LOGGERS)} (known: {', '.join(_LOGGERS)})"
     known = {cls.__name__ for cls in _named_classes(base)}
@@ -284,7 +267,12 @@ def _no_option(
         place = _of_many(where, arguments, option) or where
         in_file = not any(argument.startswith(f"--{place}.") for argument in arguments)
         text = _name_first(place, _base_class(where), option)
-        return f"{text}, before the file that sets its options" if in_file and arguments else text
+        if not in_file or not arguments:
+            return text
+        return (
+            f"{text}, or a configuration with one, such as --config sft/lora, before the file that "
+            "sets its options"
+        )
     group = "" if group in TRAINING else group
     place = _of_many(where, arguments, name) or where
     option = ".".join(part for part in (place, group, name) if part)
@@ -313,7 +301,7 @@ def _of_many(where: str, arguments: Sequence[str], option: str = "", value: str 
         place, _, last = name.removeprefix("--").rpartition(".")
         many = place.rpartition(".")[0]
         if many and many == where and option in ("", last) and value in ("", given):
-            return place if many.rpartition(".")[2] in _MANY else ""
+            return place if many.rpartition(".")[2] in MANY else ""
     return ""
 
 

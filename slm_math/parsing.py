@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
-from slm_math.command_table import TRAINING, form
+from slm_math.command_table import ONE_PROBLEM, TRAINING, form
 from slm_math.config_files import ConfigFile, environment_with_new_names
 from slm_math.everyday import fitted
 from slm_math.messages import short
@@ -195,6 +195,8 @@ def command_parser(function: Callable[..., Any], name: str) -> Parser:
     if name in ("eval", "check-data", "generate-cot", "solve", "serve-agent"):
         import_module("slm_math.short_names")
     parser.add_function_arguments(function, as_positional=False)
+    if name in ONE_PROBLEM:  # so that its options need no class
+        parser.set_defaults({"agent": {"class_path": "slm_math.agents.SingleShot"}})
     first = (inspect.getdoc(function) or "").partition("\n")[0]
     for group in parser._action_groups:  # jsonargparse takes the first line for a sentence
         if first and (group.title or "").startswith(first):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import netrc
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import lightning as L
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import CSVLogger, Logger
 
@@ -107,3 +109,14 @@ def loggers_of(configured: Any, root: Path) -> Any:
         if isinstance(logger, CSVLogger) and Path(logger.root_dir).resolve() == own:
             return chosen
     return [*chosen, CSVLogger(root, name="logs", flush_logs_every_n_steps=1)]
+
+
+def remove_empty(trainer: L.Trainer) -> None:
+    """Removes the folders of logs in which nothing was logged, and the root if nothing else is in
+    it: Lightning makes them before the data is read, and a run may be refused then.
+    """
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger):
+            for folder in (logger.log_dir, logger.root_dir, trainer.default_root_dir):
+                with contextlib.suppress(OSError):  # it holds something, or was never made
+                    Path(folder).rmdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from slm_math.patterns import lazy_pattern
@@ -53,7 +54,8 @@ def nearest_option(option: str, names: Iterable[str]) -> str:
     others are named.
     """
     above, _, last = option.rpartition(".")
-    names = set(names) - {option}
+    # what every command has, and no signature
+    names = {*names, *(() if above else ("help", "config"))} - {option}
     ends = (last, *ELSEWHERE.get(last, ()))
     found = [name for name in names if any(f".{name}".endswith(f".{end}") for end in ends)]
     found = found or [name for name in names if name.startswith(option)]
@@ -73,6 +75,14 @@ def nearest_option(option: str, names: Iterable[str]) -> str:
     found = sorted(found, key=distance)
     here = [name for name in found if above == name.rpartition(".")[0]]
     return meant((here or found)[:3])
+
+
+def file_as_class(name: str) -> str:
+    """What to write instead of a file where a class is named; nothing if it is no Python file."""
+    if not name.endswith(".py"):
+        return ""
+    module = re.sub(r"[/\\]+", ".", name.removesuffix(".py").removeprefix("./")).strip(".")
+    return f"{name} is a file: name a class in it, such as {module}.MyClass"
 
 
 def with_dashes(message: str, arguments: Iterable[str]) -> str:

@@ -57,7 +57,7 @@ from slm_math.records.files import configuration, control  # noqa: E402
 from slm_math.records.redaction import without_secrets  # noqa: E402
 from slm_math.records.run_folder import read_run  # noqa: E402
 from slm_math.resuming import begin, is_first_rank  # noqa: E402
-from slm_math.run_loggers import loggers_of, prepare_loggers  # noqa: E402
+from slm_math.run_loggers import loggers_of, prepare_loggers, remove_empty  # noqa: E402
 from slm_math.stopping import say  # noqa: E402
 from slm_math.trackio_logger import TrackioLogger  # noqa: E402, F401
 
@@ -247,6 +247,14 @@ class TrainingCLI(LightningCLI):
             check_end(self.trainer, self.model.optim)
             check_monitors(self.trainer, self.model)
             check_images(self.arms, self.datamodule.source)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except BaseException:
+            if is_first_rank():
+                remove_empty(self.trainer)
+            raise
 
 
 def train(arguments: list[str]) -> TrainingCLI | None:

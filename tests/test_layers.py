@@ -33,7 +33,7 @@ LAYERS = [
     {
         *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
         *("early_paths", "shipped", "command_table", "everyday", "named_classes"),
-        *("option_names", "settings", "completing"),
+        *("option_names", "settings", "completing", "expected_values"),
     },
     {"exports", "ablation"},
     {

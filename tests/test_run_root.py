@@ -102,6 +102,16 @@ def test_run_that_failed_before_its_first_step_does_not_block_the_next(tmp_path:
     assert (tmp_path / "export").is_dir()
 
 
+def test_a_run_that_its_data_refuses_leaves_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.csv").write_text("foo,bar\n1 + 1,2\n")
+    options = ["--data.source=Table", f"--data.source.path={tmp_path / 'x.csv'}"]
+    root = f"--trainer.default_root_dir={tmp_path / 'run'}"
+    assert "there are bar, foo" in refusal([*SFT, *options, root], capsys)
+    assert not (tmp_path / "run").exists()
+
+
 def test_every_callback_that_writes_refuses_a_second_run(tmp_path: Path) -> None:
     fit(tmp_path, sft(), writers(tmp_path))
     for callback in writers(tmp_path):

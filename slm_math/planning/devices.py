@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from statistics import median
 
 import torch
 
@@ -25,6 +26,7 @@ DEVICES = ("cpu", *GPUS)
 # assumed, not measured: which share of its peaks a GPU reaches, and the seconds that one operation
 # takes at least
 OF_PEAK, OF_BANDWIDTH, LAUNCH = 0.4, 0.7, 8e-6
+SMALL = 100  # operations that are timed together
 CONTEXT = 600 << 20  # bytes that CUDA and its libraries take on a GPU, assumed
 
 
@@ -100,30 +102,43 @@ def machine_memory() -> int:
 
 
 def this_cpu() -> Device:
-    """This machine's processor, with the threads that torch has now."""
-    one, two = torch.rand(384, 384), torch.rand(384, 384)
-    wide, small = torch.rand(1 << 20), torch.rand(8)
-    rough = one.bfloat16(), two.bfloat16()
-    work = 2 * 384**3
+    """This machine's processor, with the threads that torch has now, by work as training does it:
+    the three products of a linear layer, sums of large arrays, and the calls of small operations.
+    """
+    wide, other = torch.rand(1 << 22), torch.rand(1 << 22)
     return Device(
         name="cpu",
         memory=machine_memory(),
-        flops={
-            torch.float32: work / _best(lambda: one @ two),
-            torch.bfloat16: work / _best(lambda: rough[0] @ rough[1]),
-        },
-        bandwidth=3 * wide.nbytes / _best(lambda: wide + 1.0),
-        overhead=_best(lambda: [small + 1.0 for _ in range(100)]) / 100,
+        flops={dtype: _products(dtype) for dtype in (torch.float32, torch.bfloat16)},
+        bandwidth=3 * wide.nbytes / _usual(lambda: wide + other),
+        overhead=_usual(_small_operations) / (2 * SMALL),
         measured=True,
     )
 
 
-def _best(work: Callable[[], object]) -> float:
-    """The seconds that something takes at best, of a few times."""
+def _small_operations() -> None:
+    """As many operations forward as backward, of next to no arithmetic."""
+    first = made = torch.rand(8, requires_grad=True)
+    for _ in range(SMALL):
+        made = made + first
+    made.sum().backward()
+
+
+def _products(dtype: torch.dtype) -> float:
+    """Operations per second of a linear layer's products, forward and backward."""
+    rows, size = 1024, 256
+    states, passed = torch.rand(rows, size, dtype=dtype), torch.rand(rows, size, dtype=dtype)
+    weight = torch.rand(size, size, dtype=dtype)
+    seconds = _usual(lambda: (states @ weight.T, passed @ weight, passed.T @ states))
+    return 3 * 2 * rows * size**2 / seconds
+
+
+def _usual(work: Callable[[], object]) -> float:
+    """The seconds that something usually takes: the median of a few times."""
     work()
     seconds = []
     for _ in range(5):
         began = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - began)
-    return max(min(seconds), 1e-9)
+    return max(median(seconds), 1e-9)

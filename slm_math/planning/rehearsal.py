@@ -22,6 +22,10 @@ from torch.utils.flop_counter import flop_registry
 from slm_math.planning.devices import Device
 
 BESIDE = 32 << 20  # bytes; glibc takes larger blocks from the system, and gives them back
+ATTENTION = {  # products, by name
+    "_scaled_dot_product_flash_attention_for_cpu": 2,
+    "_scaled_dot_product_flash_attention_for_cpu_backward": 5,
+}
 LAYERS = 2  # of the network that is rehearsed; the second one stands for all others
 
 
@@ -83,8 +87,7 @@ class _Notes(TorchDispatchMode):
             self._add(each)
         is_view = not new and not func._schema.is_mutable
         if results and not is_view:
-            count = flop_registry.get(func._overloadpacket)
-            flops = count(*args, **kwargs, out_val=made) if count else 0
+            flops = _flops(func, args, kwargs, made)
             moved = sum(map(_bytes, given)) + sum(map(_bytes, new))
             self.flops += flops
             self.seconds += self.device.seconds(flops, moved, results[0].dtype)
@@ -103,6 +106,21 @@ class _Notes(TorchDispatchMode):
     def _gone(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.now -= size
+
+
+def _flops(func: Any, args: Any, kwargs: Any, made: Any) -> float:
+    """Operations of matrix products. What torch does not count is attention on CPUs: two products
+    forward and five backward, of queries (rows, heads, tokens, size) and as many keys.
+    """
+    count = flop_registry.get(func._overloadpacket)
+    if count:
+        return count(*args, **kwargs, out_val=made)
+    name = func._schema.name.removeprefix("aten::")
+    products = ATTENTION.get(name)
+    if products is None:
+        return 0
+    query, key = args[1:3] if products > 2 else args[:2]  # backward, the gradient comes first
+    return products * 2 * query.numel() * key.shape[-2]
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -16,6 +16,14 @@ from slm_math.types import Image, Problem, Trace
 
 # what would change the reply, and an agent cannot do
 REFUSED = ("tools", "functions", "logprobs", "top_logprobs", "response_format", "audio")
+# settings of sampling, which are the agent's own: a client may name them, within what they can be
+SAMPLING = {
+    "temperature": (0.0, 2.0),
+    "top_p": (0.0, 1.0),
+    "frequency_penalty": (-2.0, 2.0),
+    "presence_penalty": (-2.0, 2.0),
+}
+LENGTHS = ("max_tokens", "max_completion_tokens")
 NONE = "I found no answer."
 
 
@@ -67,6 +75,10 @@ def read_question(body: bytes, model: str, most: int) -> Question:
     for name in REFUSED:
         if data.get(name) not in (None, False, [], {"type": "text"}):  # False is 0, too
             raise Refusal(400, f"{name}: an agent has no such thing; leave it out")
+    for name, (low, high) in SAMPLING.items():
+        _check_number(data, name, low, high)
+    for name in LENGTHS:
+        _whole(data, name, 1, (1 << 31) - 1)
     options = data.get("stream_options")
     return Question(
         problem=_problem(data.get("messages")),
@@ -84,6 +96,13 @@ def _whole(data: Mapping[str, Any], name: str, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
         raise Refusal(400, f"{name} is a whole number from {low} to {high}, not {value!r:.40}")
     return value
+
+
+def _check_number(data: Mapping[str, Any], name: str, low: float, high: float) -> None:
+    value = data.get(name)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and low <= value <= high):  # NaN is in no range
+        raise Refusal(400, f"{name} is a number from {low:g} to {high:g}, not {value!r:.40}")
 
 
 def _flag(data: Mapping[str, Any], name: str) -> bool:

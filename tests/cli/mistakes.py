@@ -35,7 +35,36 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "model as a checkpoint": (
         ["export", "MODEL", "--out=OUT"],
-        ["is a folder: name a file that training wrote, such as runs/"],
+        ["MODEL is a model already, which needs no export"],
+    ),
+    "folder of no run to export": (
+        ["export", "DATA", "--out=OUT"],
+        ["DATA holds no checkpoint: name the folder of a run, such as runs/sft-lora, or a .ckpt"],
+    ),
+    "file as an agent of fit": (
+        [*FIT_GRPO, "--model.agent=my.py"],
+        ["error: model.agent: my.py is a file: name a class in it, such as my.MyClass"],
+    ),
+    "file as a reward": (
+        [*FIT_GRPO, "--model.rewards+=mine/my.py"],
+        ["error: model.rewards: mine/my.py is a file: name a class in it, such as mine.my.MyClass"],
+    ),
+    "file as an agent of eval": (
+        [*EVAL, "--agents.x=mine/my.py"],
+        ["mine/my.py is a file: name a class in it, such as mine.my.MyClass"],
+    ),
+    "misspelled help": (["fit", "--hlep"], ["there is no option --hlep: did you mean --help?"]),
+    "help of no class": (
+        ["fit", "--model.help", "Nope"],
+        ["error: --model.help: there is no class Nope (known: GRPOModule, SFTModule;"],
+    ),
+    "seed of letters": (
+        [*FIT, "--seed_everything=abc"],
+        ["seed_everything: expected true or false or a whole number, got abc"],
+    ),
+    "misspelled option of the default agent": (
+        ["solve", "1 + 1", "--agent.promt=x", "--model=MODEL"],
+        ["there is no option --agent.promt: did you mean --agent.prompt?"],
     ),
     "script as a config of fit": (
         ["fit", "--config=DATA/run.sh"],
@@ -172,7 +201,11 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "class of a section": (
         ["fit", f"--config={CONFIGS / 'fast.yaml'}", "--model=GRPOModule"],
-        ["data has no class yet", "first: --data ChatData or --data ProblemData, before the file"],
+        [
+            "data has no class yet",
+            "first: --data ChatData or --data ProblemData, or a configuration with one",
+            "such as --config sft/lora, before the file that sets its options",
+        ],
     ),
     "data without a class": (
         ["fit", "--data.source=GSM8K", "--model=GRPOModule"],

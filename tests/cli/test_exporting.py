@@ -277,7 +277,7 @@ REASONS = {
     "newer": "this one knows no policy.glow",
     "weights": "1 missing",
     "gone": "there is no checkpoint",
-    "folder": "is a folder: name a file that training wrote",
+    "folder": "holds no checkpoint: name the folder of a run, such as runs/sft-lora, or a",
 }
 
 
