@@ -100,6 +100,7 @@ def check_sizes(found: Mapping[str, bytes]) -> None:
         try:
             for _ in decompressed_lines(found[name], budget):
                 pass
+            _check_padding(found[name])
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     _check_texts(found)
@@ -183,6 +184,26 @@ def decompressed_lines(data: bytes, budget: Budget, longest: int = LARGEST_LINE)
         raise ValueError(f"{len(packer.unused_data)} bytes follow its end")
     if line:
         yield line
+
+
+def _check_padding(data: bytes) -> None:
+    """Raises ValueError for a gzip file, complete and of one part, that has a bit set after the end
+    of its last block: these are the highest bits of a byte, and the text does not depend on them.
+    """
+    last = len(data) - 9  # before the sum and the length of the text
+    cleared = bytearray(data)
+    cleared[last] &= ~(1 << max(data[last].bit_length() - 1, 0))
+    if cleared[last] == data[last]:
+        return
+    packer, rest = zlib.decompressobj(31), bytes(cleared)
+    try:
+        while not packer.eof and rest:
+            packer.decompress(rest, _CHUNK)
+            rest = packer.unconsumed_tail
+    except zlib.error:
+        return
+    if packer.eof and not packer.unused_data:
+        raise ValueError("bits are set after its end")
 
 
 def sha256(data: bytes) -> str:

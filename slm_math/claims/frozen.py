@@ -65,7 +65,7 @@ class FrozenRun:
             ("folder", found.get("folder")),
             ("about.source", parts[1].get("source")),
             ("about.split", parts[1].get("split")),
-            ("identity.tool", parts[0].get("tool")),
+            ("identity.tool", found["identity"].get("tool")),
         ):
             if value is not None and not isinstance(value, str):
                 raise ValueError(f"its {key} is {value!r:.40}, which is no text")

@@ -124,6 +124,25 @@ def test_a_header_of_gzip_hides_nothing(tmp_path: Path, members: dict[str, bytes
         assert "records.jsonl.gz: its header is not" in moved(path)[0]
 
 
+def test_bits_after_the_last_block_are_refused() -> None:
+    """Other bytes of the same records, whose hashes would be computed again."""
+    changed = 0
+    for n in range(20):
+        own = compressed(b"a record of some length\n" * n + str(n).encode())
+        check_sizes({RECORDS: own})
+        data = bytearray(own)
+        data[-9] |= 0x80
+        try:
+            same = bytes(data) != own and gzip.decompress(data) == gzip.decompress(own)
+        except (zlib.error, OSError, EOFError):
+            continue  # the stream ends with a whole byte
+        if same:
+            changed += 1
+            with pytest.raises(ValueError, match="bits are set after its end"):
+                check_sizes({RECORDS: bytes(data)})
+    assert changed > 10
+
+
 @pytest.mark.parametrize(
     "more",
     [
