@@ -30,6 +30,7 @@ from slm_math.modules.rollouts import RolloutModule
 from slm_math.modules.step_metrics import peak_memory
 from slm_math.planning.process import resident
 
+PLANNED_FROM = 0.1  # seconds of a first step; a plan takes longer than several shorter ones
 MANY = 10  # steps whose mean is shown
 SECONDS = "train/seconds/"
 CURVES = {"train/loss": "loss", "train/reward": "reward", "train/kl": "KL to the reference"}
@@ -190,6 +191,8 @@ def _first_step(
     alone = [f"first step: {seconds:.3g} s, peak memory {peak >> 20:,} MiB"]
     data = getattr(trainer, "datamodule", None)
     if not isinstance(module, PolicyModule) or idle is None or data is None:
+        return alone
+    if seconds < PLANNED_FROM:
         return alone
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
     tokens = logged.get("train/tokens", 0.0)

@@ -1,4 +1,4 @@
-"""What an option takes, said of a value that it does not take."""
+"""What an option takes, in the words of people, for a value that it does not take."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ def expected(kind: str, value: str, where: str) -> str:
     return f"expected {_KINDS.get(kind, kind)}, got {value}"
 
 
-def either(said: Sequence[str]) -> str:
+def either(reasons: Sequence[str]) -> str:
     """One sentence of what an option of several types takes."""
-    parts = [text.removeprefix("expected ").rpartition(", got ") for text in said]
+    parts = [text.removeprefix("expected ").rpartition(", got ") for text in reasons]
     kinds = " or ".join(dict.fromkeys(kind for kind, _, _ in parts))
-    return f"expected {kinds}, got {parts[-1][2]}" if all(p[1] for p in parts) else "; ".join(said)
+    return (
+        f"expected {kinds}, got {parts[-1][2]}" if all(p[1] for p in parts) else "; ".join(reasons)
+    )
 
 
 def of_choices(reasons: Sequence[str], value: str) -> list[str]:

@@ -94,6 +94,7 @@ def test_a_plan_that_cannot_be_made_leaves_the_run_alone(
         raise RuntimeError("of no known kind\nat all")
 
     monkeypatch.setattr("slm_math.planning.first_step.foresee", fails)
+    monkeypatch.setattr(f"{Summary.__module__}.PLANNED_FROM", 0.0)
     run = trainer(tmp_path, callbacks=[Summary()], limit_train_batches=2)
     run.fit(sft(), data())
     lines = capsys.readouterr().out.splitlines()
@@ -103,7 +104,10 @@ def test_a_plan_that_cannot_be_made_leaves_the_run_alone(
     assert lines[place + 1] == "  no plan to compare it with: of no known kind"
 
 
-def test_fit_ends_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_ends_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{Summary.__module__}.PLANNED_FROM", 0.0)
     root = str(tmp_path / "grpo")
     run(["fit", "--config", "configs/grpo/solver.yaml", *FAST, "--trainer.default_root_dir", root])
     out = capsys.readouterr().out

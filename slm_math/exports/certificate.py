@@ -68,6 +68,7 @@ def begun(
         "template": {"variables": variables, "before": before},
         "eyes": loaded.sight is not None,
         "banned": [] if loaded.sight is None else list(map(int, loaded.sight.banned)),
+        "ends": sorted(chat.ends(loaded.model.config, loaded.model.generation_config)),
         "files": hashes(folder),
         "parts": parts,
     }
@@ -120,6 +121,13 @@ def certified(
         problems.append(str(error))
     else:
         versions = found["versions"]
+        right = certificate.get("ends")  # which certificates of earlier versions do not have
+        for name, ends in zip(certificate["parts"], found["ends"], strict=True):
+            if right is not None and ends != right:
+                problems.append(
+                    f"{_where(name)}generation_config.json: a reply ends with one of the tokens "
+                    f"{ends}, and the policy's with one of {right}"
+                )
         for (name, part), answers in zip(certificate["parts"].items(), found["parts"], strict=True):
             agreed[name] = compare(part["cases"], answers, certificate["tolerance"])
             problems += [_where(name) + problem for problem in agreed[name].problems]
@@ -155,7 +163,8 @@ def read_certificate(folder: Path) -> Certificate:
     path = folder / CERTIFICATE
     if not path.is_file():
         raise ValueError(
-            f"{folder} has no {CERTIFICATE}: ExportHF and slm-math export write one with the model"
+            f"{folder} has no {CERTIFICATE}: slm-math export and ExportHF write one, "
+            "unless their check is false, as in --config fast"
         )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

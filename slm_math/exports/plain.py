@@ -23,10 +23,20 @@ def main(request: str, result: str) -> None:
     transformers.utils.logging.set_verbosity_error()
     with open(request, encoding="utf-8") as file:
         asked = json.load(file)
-    found = {"versions": versions(), "parts": [answers(part, asked) for part in asked["parts"]]}
+    found = look(asked)
     with open(result + ".new", "w", encoding="utf-8") as file:
         json.dump(found, file)
     os.replace(result + ".new", result)
+
+
+def look(asked: dict[str, Any]) -> dict[str, Any]:
+    """What is found in the folders of all parts, and with which versions."""
+    parts = asked["parts"]
+    return {
+        "versions": versions(),
+        "parts": [answers(part, asked) for part in parts],
+        "ends": [ends(part["folder"]) for part in parts],
+    }
 
 
 def versions() -> dict[str, str]:
@@ -38,6 +48,14 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def ends(folder: str) -> list[int]:
+    """The ids of the tokens that end a reply."""
+    import transformers
+
+    named = transformers.GenerationConfig.from_pretrained(folder).eos_token_id
+    return sorted(named if isinstance(named, list) else [] if named is None else [named])
 
 
 def answers(part: dict[str, Any], asked: dict[str, Any]) -> list[dict[str, Any]]:

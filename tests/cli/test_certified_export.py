@@ -172,4 +172,4 @@ def test_folder_without_certificate_is_refused(
 ) -> None:
     status, _, error = ask(capsys, "check-export", model_folder(tmp_path / "x"))
     assert status == 2
-    assert "has no certificate.json: ExportHF and slm-math export write one" in ours(error)
+    assert "has no certificate.json: slm-math export and ExportHF write one" in ours(error)

@@ -95,6 +95,11 @@ def wrong_config(folder: Path) -> None:
     path.write_text(json.dumps(data))
 
 
+def wrong_end(folder: Path) -> None:
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [0]}))
+
+
 def no_weights(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"")
 
@@ -102,6 +107,7 @@ def no_weights(folder: Path) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "template": (wrong_template, r"template: it writes ':.*' where the policy's writes '\\n.*"),
     "tokenizer": (wrong_tokenizer, "tokens: the tokenizer makes others of the same text"),
+    "end": (wrong_end, r"generation_config.json: a reply ends with one of the tokens \[0\], and"),
     "config": (wrong_config, r"weights: log-probabilities differ by .* nats"),
 }
 
