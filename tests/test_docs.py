@@ -57,6 +57,12 @@ def test_the_index_names_every_page() -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("page", TEXTS)
+def test_configs_that_a_page_names_are_there(page: str) -> None:
+    named = set(re.findall(r"`(configs/[\w/.-]+\.yaml)`", TEXTS[page]))
+    assert [path for path in sorted(named) if not (ROOT / path).is_file()] == []
+
+
 @pytest.mark.parametrize("command", [c for c in PARSED if c.split()[0] in TRAINING])
 def test_nothing_in_a_training_command_is_misspelled(command: str, reader: Path) -> None:
     name, *arguments = COMMANDS[command]
