@@ -26,7 +26,7 @@ from slm_math.evaluation.runs import FinishedEvaluation, named_folders, read_fin
 from slm_math.records import eval_folders
 from slm_math.records.encoding import json_line
 from slm_math.records.eval_folders import BESIDE, beside
-from slm_math.records.files import read_manifest
+from slm_math.records.files import MANIFEST_KEYS, read_manifest
 from slm_math.records.record import Record
 
 RECORD_FILE = eval_folders.RECORDS
@@ -58,6 +58,8 @@ class FrozenRun:
         parts = found.get("identity"), found.get("about", {}), found.get("environment", {})
         if not all(isinstance(part, dict) for part in parts):
             raise ValueError("it is not the manifest of an evaluation")
+        if more := sorted(found.keys() - MANIFEST_KEYS):
+            raise ValueError(f"it has the key {more[0]!r:.40}, which no evaluation writes")
         batches = parts[1].get("batches")
         if batches is not None and (type(batches) is not int or batches < 0):
             raise ValueError(f"its about.batches is {batches!r:.40}, no number of batches")

@@ -23,6 +23,11 @@ from slm_math.records.redaction import without_secrets
 from slm_math.records.stored import StoredRecords
 from slm_math.types import Problem, Task
 
+# all that a manifest may have: a claim with another key is refused
+MANIFEST_KEYS = frozenset(
+    "folder identity about started finished partial records environment legs".split()
+)
+
 # the whole configuration of the running command, for manifests; the command line sets it
 configuration: ContextVar[Any] = ContextVar("configuration", default=None)
 # of a control arm: its name, and the identity of the run that it belongs to, for its manifest

@@ -265,6 +265,16 @@ def test_a_manifest_says_each_thing_in_its_own_type(
     assert any(error in line for line in moved(written(tmp_path / "c.zip", members)))
 
 
+def test_a_manifest_has_no_keys_that_no_evaluation_writes(
+    tmp_path: Path, members: dict[str, bytes]
+) -> None:
+    """They would be free text in a claim that holds."""
+    manifest = json.loads(members["runs/1/manifest.json"]) | {"accuracy": 0.99}
+    members["runs/1/manifest.json"] = json_bytes(manifest)
+    [line] = moved(written(tmp_path / "c.zip", members))
+    assert "runs/1/manifest.json: it has the key 'accuracy', which no evaluation writes" in line
+
+
 def test_names_in_the_readme_are_neither_html_nor_links(
     tmp_path: Path, runs: Sequence[FrozenRun]
 ) -> None:
