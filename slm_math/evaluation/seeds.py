@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from slm_math.evaluation.outcomes import outcome
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.differences import spread_interval, variance_of
 from slm_math.metrics.intervals import t_inside, t_point
-from slm_math.records.record import Record
+from slm_math.records.record import Record, TurnEvent
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,25 @@ def compare_seeds(
     """Compares methods over seeds, given the pairs of runs: ((name of a, records), (of b, records))
     for each seed.
 
-    Raises ValueError for fewer than two seeds, for runs of different problems, and for seeds that
-    do not differ on any problem, whose intervals would have no width.
+    Raises ValueError for fewer than two seeds, for runs of different problems, for seeds that do
+    not differ on any problem, whose intervals would have no width, and if a run is there under
+    several seeds, unless it is that of all of them (a model that no seed has trained).
     """
     if len(pairs) < 2:
         raise ValueError("a comparison over seeds needs two seeds or more: four runs")
     first_name, first = pairs[0][0][0], outcome(Samples.of(pairs[0][0][1]))
     units, numbers = np.unique(first.units, return_inverse=True)
     counts = np.bincount(numbers)
-    rows = []
+    rows: list[np.ndarray] = []
+    sides: tuple[list[_Run], list[_Run]] = [], []
     for pair in pairs:
-        shares = []
+        shares: list[np.ndarray] = []
         for name, some in pair:
             own = outcome(Samples.of(some))
             check_paired(first_name, first, name, own)
             places = first.places_in(own)
             shares.append(own.right[places] / own.sizes[places])
+            sides[len(shares) - 1].append(_Run(name, own.samples, shares[-1]))
         # what each unit (a problem; of drafts, the one that they solve) adds to the mean
         sums = np.bincount(numbers, weights=shares[1] - shares[0])
         rows.append(sums * len(units) / counts.sum())
@@ -87,7 +92,46 @@ def compare_seeds(
             "weights does not depend on the seed): take models that were trained with different "
             "seeds, or compare one pair of runs, without --over seeds"
         )
+    for side in sides:
+        _check_repeated(side)
     return compared(table, len(first.problems), pairs)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run under one seed: `shares` has the share of right samples of each problem."""
+
+    name: str
+    samples: Samples
+    shares: np.ndarray
+
+    @cached_property
+    def replies(self) -> set[int]:
+        """Hashes of what the model wrote in each sample."""
+        records = map(self.samples.record, range(len(self.samples)))
+        return {
+            hash((one.key, one.answer, *(e.text for e in one.events if isinstance(e, TurnEvent))))
+            for one in records
+        }
+
+    def is_same(self, other: _Run) -> bool:
+        return np.array_equal(self.shares, other.shares) and self.replies == other.replies
+
+
+def _check_repeated(runs: Sequence[_Run]) -> None:
+    """Raises ValueError if some of the runs, but not all, have the same replies: as seeds they
+    would be counted twice.
+    """
+    first = runs[0]
+    if all(map(first.is_same, runs[1:])):
+        return
+    for one, other in combinations(runs, 2):
+        if one.is_same(other):
+            raise ValueError(
+                f"{one.name} and {other.name} have the same replies in every sample, so they are "
+                "one run, not two seeds: name each run once, or take models that were trained with "
+                "different seeds"
+            )
 
 
 def compared(

@@ -24,9 +24,8 @@ from slm_math.records.stored import StoredRecords
 from slm_math.types import Problem, Task
 
 # all that a manifest may have: a claim with another key is refused
-MANIFEST_KEYS = frozenset(
-    "folder identity about started finished partial records environment legs".split()
-)
+MANIFEST_KEYS = {"folder", "identity", "about", "started", "finished", "partial", "records"}
+MANIFEST_KEYS |= {"environment", "legs"}
 
 # the whole configuration of the running command, for manifests; the command line sets it
 configuration: ContextVar[Any] = ContextVar("configuration", default=None)

@@ -74,6 +74,26 @@ def test_seeds_that_change_nothing_say_nothing_of_other_seeds() -> None:
         compare_seeds(pairs_of(runs, dict.fromkeys(runs)))
 
 
+@pytest.mark.parametrize(
+    ("marks", "same"),
+    [
+        (("00", "10", "01", "11", "11", "10"), "d and e"),
+        (("00", "10", "00", "11", "01", "10"), "a and c"),
+        (("00", "00", "00", "11", "01", "10"), None),  # a model that no seed has trained
+    ],
+)
+def test_a_run_under_two_of_three_seeds_is_refused(
+    marks: tuple[str, ...], same: str | None
+) -> None:
+    runs = {name: several(mark, "1") for name, mark in zip("abcdef", marks)}
+    pairs = pairs_of(runs, dict.fromkeys(runs))
+    if same is None:
+        assert compare_seeds(pairs).problems == 2
+    else:
+        with pytest.raises(ValueError, match=f"{same} have the same replies in every sample"):
+            compare_seeds(pairs)
+
+
 def test_halves_in_another_order_of_seeds_are_refused() -> None:
     runs: dict[str, Any] = {key: [] for key in "abcd"}
     with pytest.raises(ValueError, match="a has seed 0 and c has seed 1: name the runs of"):
@@ -100,7 +120,7 @@ def test_the_command_says_what_is_about_the_method(
     marks = {
         "a/0": "1100",
         "a/1": "1000",
-        "a/2": "1100",
+        "a/2": "0110",
         "b/0": "1110",
         "b/1": "1100",
         "b/2": "1111",
