@@ -110,7 +110,7 @@ class _Run:
         """Hashes of what the model wrote in each sample."""
         records = map(self.samples.record, range(len(self.samples)))
         return {
-            hash((one.key, one.answer, *(e.text for e in one.events if isinstance(e, TurnEvent))))
+            hash((one.key, one.answer, *(e.reply for e in one.events if isinstance(e, TurnEvent))))
             for one in records
         }
 

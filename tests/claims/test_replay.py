@@ -22,6 +22,7 @@ from slm_math.agents import (
 from slm_math.answers.graded import grade_trace
 from slm_math.claims.replay import Replayed, replayed
 from slm_math.evaluation.identity import describe
+from slm_math.prompts import Prompt
 from slm_math.records.encoding import from_json, to_json
 from slm_math.records.record import Record, TurnEvent, record
 from slm_math.testing import drive
@@ -32,7 +33,11 @@ BOX, CODE = r"So it is \boxed{7}.", "```python\nprint(3 + 4)\n```"
 EXAMPLES = [Task(Problem("e", "What is 1 + 1?"), "2", r"\boxed{2}")]
 CASES: dict[str, tuple[Agent, list[Any], list[Any]]] = {
     "single shot": (SingleShot(), [BOX], []),
-    "settings": (SingleShot(prompt="solve_plain", temperature=0.5, not_first=("x",)), [BOX], []),
+    "settings": (
+        SingleShot(prompt=Prompt("solve_plain"), temperature=0.5, not_first=("x",)),
+        [BOX],
+        [],
+    ),
     "nothing stated": (SingleShot(), ["I do not know."], []),
     "truncated": (SingleShot(), [Reply("", finish="length")], []),
     "correction": (SelfCorrection(), [r"\boxed{6}", BOX], []),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from evaluation.test_compare_runs import rows, write
 
 from slm_math.evaluation.compare_table import compare_runs
 from slm_math.evaluation.seeds import SeedComparison, compare_seeds, compared, pairs_of
+from slm_math.records.record import TurnEvent
 
 TABLE = np.array([[0.0, 1, 0, 1, 1, 0], [1, 1, 0, 0, 1, 0], [0, 1, -1, 1, 1, 0.5]])
 
@@ -92,6 +94,15 @@ def test_a_run_under_two_of_three_seeds_is_refused(
     else:
         with pytest.raises(ValueError, match=f"{same} have the same replies in every sample"):
             compare_seeds(pairs)
+
+
+def test_runs_of_equal_answers_and_other_replies_are_several() -> None:
+    """Both of two seeds may solve everything."""
+    runs = {
+        name: [replace(one, events=(TurnEvent(reply=name),)) for one in several(mark, mark)]
+        for name, mark in zip("abcdef", "010111")
+    }
+    assert compare_seeds(pairs_of(runs, dict.fromkeys(runs))).differences == (1.0, 0.0, 1.0)
 
 
 def test_halves_in_another_order_of_seeds_are_refused() -> None:
