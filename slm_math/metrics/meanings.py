@@ -174,7 +174,7 @@ _GRPO = {
     "ratio_max": "The largest ratio.",
     "clip_low": "The share of tokens whose ratio is clipped from below.",
     "clip_high": "The share of tokens whose ratio is clipped from above.",
-    "clip_region": "The sum of both.",
+    "clip_region": "The share of tokens whose ratio is clipped, from below or above.",
 }
 _ENGINE = {
     "logp_diff": "The mean distance between the log-probabilities of engine and policy, in nats.",

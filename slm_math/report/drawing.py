@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ DASHES = ("-", "--", ":", "-.")
 INK = "#1a1b1c"  # no other element has this color; the page replaces it by its text color
 WIDTH = 4.6  # inches; on a phone, the text is then still four fifths of its size
 TITLE = 0.28  # inches, of the title of a saved figure
+ROW = 0.2  # inches, of a legend
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -190,11 +192,13 @@ def shares_axis(axis: Any, label: str) -> None:
 
 
 def key(figure: Figure, axes: Axes, entries: int) -> None:
-    """A legend above the figure, if there are two or more entries."""
+    """A legend above the figure, which grows by it, if there are two or more entries."""
     if entries > 1:
         handles, labels = axes.get_legend_handles_labels()
         # as many as fit side by side
         columns = max(1, min(entries, 60 // (max(map(len, labels)) + 7)))
+        # each figure has room for one row
+        figure.set_figheight(figure.get_figheight() + ROW * (ceil(entries / columns) - 1))
         figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 

@@ -108,7 +108,7 @@ def outcomes(runs: Sequence[AgentRun], name: str) -> Plot | None:
         names = [f"{label(run)} (n = {n})" for run, (n, _) in shares.items()]
         rows(axes, range(len(shares)), names)
         shares_axis(axes.xaxis, "share of samples with drafts")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
+        key(figure, axes, len(OUTCOMES))
     results = "; ".join(
         f"{run} improved {percent(metrics['improved'])} and degraded "
         f"{percent(metrics['degraded'])} of {n}"

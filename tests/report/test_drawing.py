@@ -13,7 +13,7 @@ from slm_math.metrics.intervals import wilson
 from slm_math.report.accuracy import by_value, overall
 from slm_math.report.assemble import color_places, grouped
 from slm_math.report.composition import training_shares
-from slm_math.report.drawing import Plot
+from slm_math.report.drawing import Plot, drawing, key
 from slm_math.report.load import AgentRun, load
 
 PLACES = {"base": 0, "sft": 1, "rl": 2}
@@ -42,6 +42,21 @@ def test_a_legend_covers_neither_the_title_nor_the_bars(tmp_path: Path, tag: str
     assert found["title"].y0 >= found["legend"].y1
     assert found["legend"].y0 >= found["axes"].y1
     assert found["title"].y1 <= plot.figure.bbox.y1
+
+
+@pytest.mark.parametrize("count", [2, 7, 16])
+def test_a_legend_of_many_runs_takes_no_room_from_the_axes(count: int) -> None:
+    with drawing(2.7) as (figure, [axes]):
+        for n in range(count):
+            axes.plot([0, 1], [0, n], label=f"a run with a name of some length, {n}")
+        key(figure, axes, count)
+    figure.canvas.draw()
+    assert axes.get_position().height * figure.get_figheight() > 1.5  # inches
+    legend = figure.legends[0].get_tightbbox()
+    assert axes.get_tightbbox().y1 <= legend.y0  # type: ignore[union-attr]
+    assert legend.x0 >= 0
+    assert legend.x1 <= figure.bbox.x1
+    assert legend.y1 <= figure.bbox.y1
 
 
 def bars_of(plot: Plot, upright: bool) -> list[float]:
