@@ -63,6 +63,12 @@ class FrozenRun:
         batches = parts[1].get("batches")
         if batches is not None and (type(batches) is not int or batches < 0):
             raise ValueError(f"its about.batches is {batches!r:.40}, no number of batches")
+        unread = parts[1].get("unread", 0)
+        if type(unread) is not int or unread:  # else the right ones could be chosen by it
+            raise ValueError(
+                f"{unread!r:.40} rows of its file could not be read and are missing: mend them, "
+                "and grade the file again"
+            )
         for key, value in (
             ("folder", found.get("folder")),
             ("about.source", parts[1].get("source")),

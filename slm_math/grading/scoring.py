@@ -47,7 +47,7 @@ class GradedSample(NamedTuple):
     after normalization, and of the reference answer. `problem`, `verdicts`, `theirs` and `filter`
     are those of `Case`.
     `broken`: why an evaluation has no answer; there is no verdict then. `repeats`: what tells
-    this sample from others, None if nothing does: a row that repeats it is no further sample.
+    this sample from others, None if nothing does.
     `record`: of this sample, where one is asked for.
     `opinion`: what math-verify says, where it was asked, of the answer to `gold`.
     """

@@ -139,7 +139,8 @@ def print_tally(tally: Tally, console: Console) -> None:
         print_line(
             console,
             f"repeated: {tally.repeated} row{'s' * (tally.repeated != 1)} with the id and the "
-            "completion of an earlier row, counted once",
+            "completion of an earlier row, counted as samples that agree: take them out if a tool "
+            "wrote them twice",
         )
 
 

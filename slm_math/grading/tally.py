@@ -66,7 +66,7 @@ class Tally:
     disputes: Disputes | None = None  # where a second opinion was asked for
 
     def add(self, row: GradedLine) -> GradedLine:
-        """Counts a line, and returns it; a line that repeats an earlier one becomes an error.
+        """Counts a line, and returns it; a line that repeats a record becomes an error.
 
         Raises ValueError for a line of another problem, or with another reference answer, than an
         earlier one that names the same problem.
@@ -81,9 +81,7 @@ class Tally:
         if not self.records and first.repeats is not None:
             told = tuple([sample.repeats for sample in row.samples])
             line = self.rows.setdefault(digest(told), row.line)
-            if line != row.line:
-                self.repeated += 1
-                return row._replace(error=f"the same id and completion as in line {line}")
+            self.repeated += line != row.line
         if first.broken is None:
             groups = [self._count(sample) for sample in row.samples]
             self.groups.add(first.problem, [sum(column) for column in zip(*groups)])
@@ -185,7 +183,7 @@ class Tallies:
         self.first_unread: list[tuple[int, str]] = []
 
     def add(self, row: GradedLine) -> GradedLine:
-        """Counts a line, and returns it; a line that repeats an earlier one becomes an error."""
+        """Counts a line, and returns it; a line that repeats a record becomes an error."""
         if row.error is not None:
             self.unread += 1
             self.first_unread = [*self.first_unread, (row.line, row.error)][:SHOWN]

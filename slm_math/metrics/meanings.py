@@ -71,7 +71,7 @@ _VERDICTS = {
     "approved": "The share of samples whose last verdict is CORRECT.",
     "true_positive_rate": "Of right drafts to judge, the share whose verdict is CORRECT.",
     "true_negative_rate": "Of wrong drafts to judge, the share whose verdict is INCORRECT.",
-    "balanced_accuracy": "The mean of these two rates.",
+    "balanced_accuracy": "The mean of the true positive and the true negative rate.",
     "calibration_error": "With several verdicts on each draft, the mean distance between the share "
     "that says CORRECT and the share of right drafts.",
     "calibration_error_low": "The lower end of its 95 % interval.",
@@ -88,7 +88,7 @@ _PROGRAMS = {
     "code_written": "A reply has a program.",
     "code_run": "A program was run.",
     "code_succeeded": "The last program ran without an error.",
-    "code_succeeded_accuracy": "The accuracy of these samples.",
+    "code_succeeded_accuracy": "The accuracy of samples whose last program ran without an error.",
     "programs": "The number of program runs.",
     "programs_ran": "The share of runs without an error.",
     "programs_timed_out": "The share of runs that were stopped at their time limit.",
@@ -103,16 +103,16 @@ _COST = {
     "length_min": "The shortest reply in tokens.",
     "length_max": "The longest reply in tokens.",
     "length_terminated": "Tokens per reply, of replies that ended by themselves.",
-    "length_terminated_min": "The shortest of these.",
-    "length_terminated_max": "The longest of these.",
+    "length_terminated_min": "The shortest reply that ended by itself, in tokens.",
+    "length_terminated_max": "The longest reply that ended by itself, in tokens.",
     "length/<role>": "Tokens per reply of one of several roles.",
     "seconds": "From a problem's start to its end, while all others run; the mean over samples.",
 }
 _REWARDS = {
     "reward": "The mean reward.",
     "reward_std": "The standard deviation of rewards.",
-    "reward/<part>": "The mean of one part, before its weight.",
-    "reward_std/<part>": "The standard deviation of this part.",
+    "reward/<part>": "The mean of one part of the reward, before its weight.",
+    "reward_std/<part>": "The standard deviation of one part of the reward.",
     "unscored": "The share of samples without a reward; they are left out of the update.",
     "frac_reward_zero_std": "The share of groups whose rewards are all equal; they give no "
     "gradient.",
@@ -128,8 +128,8 @@ _AGENT_EVAL = {
     "gain_p": "Its p-value.",
     "blind_accuracy": "Accuracy with blank images, on the problems that have images.",
     "seeing_accuracy": "Accuracy with their own images, on the same problems.",
-    "seeing_problems": "The number of these problems.",
-    "seeing_gain": "The paired difference of both.",
+    "seeing_problems": "The number of problems that have images.",
+    "seeing_gain": "Accuracy with their own images minus that with blank ones, paired.",
     "seeing_gain_low": "The lower end of its 95 % interval.",
     "seeing_gain_high": "The upper end of its 95 % interval.",
     "seeing_gain_p": "Its p-value.",
@@ -139,14 +139,14 @@ _AGENT_EVAL = {
     "gap_p": "Its p-value.",
     "twinned_accuracy": "Accuracy on the problems that have a twin.",
     "twin_accuracy": "Accuracy on their unseen twins.",
-    "gap_problems": "The number of these problems.",
+    "gap_problems": "The number of problems that have a twin.",
     "total_seconds": "The time of the whole evaluation of this agent.",
 }
 _SFT = {
     "loss": "The mean next-token loss of the step in nats.",
     "token_accuracy": "The share of loss tokens that the model finds likeliest.",
     "tokens": "Tokens of the step's rows.",
-    "tokens_per_second": "The same per second.",
+    "tokens_per_second": "Tokens of the step's rows per second.",
 }
 _UPDATE = {
     "lr": "The learning rate.",
@@ -162,7 +162,7 @@ _UPDATE = {
 }
 _GRPO = {
     "loss": "The loss of a pass over the step's rows.",
-    "policy_loss": "The same without KL, entropy and teacher.",
+    "policy_loss": "The loss without KL, entropy and teacher.",
     "advantage": "The mean advantage.",
     "advantage_min": "The smallest advantage.",
     "advantage_max": "The largest advantage.",
@@ -178,13 +178,14 @@ _GRPO = {
 }
 _ENGINE = {
     "logp_diff": "The mean distance between the log-probabilities of engine and policy, in nats.",
-    "logp_diff_max": "The largest of these distances.",
+    "logp_diff_max": "The largest distance between the two log-probabilities, in nats.",
     "mismatch": "The probability of a token under the policy by that under the engine; the mean.",
-    "mismatch_min": "The smallest of these ratios.",
-    "mismatch_max": "The largest of these ratios.",
-    "mismatch_corrected": "The share of tokens whose ratio was truncated or masked.",
-    "effective_sample_size": "What these ratios leave of the sample, as a share: 1 if all are "
-    "equal.",
+    "mismatch_min": "The smallest ratio of policy to engine.",
+    "mismatch_max": "The largest ratio of policy to engine.",
+    "mismatch_corrected": "The share of tokens whose ratio of policy to engine was truncated or "
+    "masked.",
+    "effective_sample_size": "What the ratios of policy to engine leave of the sample, as a share: "
+    "1 if all are equal.",
 }
 _TEACHER = {
     "teacher_kl": "The estimated KL divergence of the student from the teacher, in nats per token.",

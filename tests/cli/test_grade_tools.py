@@ -184,7 +184,9 @@ def test_filters_that_keep_other_answers_are_told_apart(tmp_path: Path, said: An
     assert "5 of 8" not in text
 
 
-def test_a_row_that_was_written_twice_is_one_sample(tmp_path: Path, said: Any) -> None:
+def test_equal_rows_of_an_id_are_samples_that_agree_and_mentioned(
+    tmp_path: Path, said: Any
+) -> None:
     rows: Rows = [
         {"id": name, "response": f"#### {value}", "answer": "4"}
         for name, value in (("a", 4), ("b", 4), ("c", 4), ("d", 5), ("d", 5))
@@ -192,8 +194,21 @@ def test_a_row_that_was_written_twice_is_one_sample(tmp_path: Path, said: Any) -
     file = write(tmp_path / "x.jsonl", rows)
     status, text = said(file)
     assert status == 0
-    assert text.startswith("3 of 4 correct: 75.0 %")
+    assert text.startswith("3 of 5 samples correct")
+    assert "mean over 4 problems: 75.0 %" in text
     assert "repeated: 1 row with the id and the completion of an earlier row" in text
+
+
+def test_a_solver_that_agrees_with_itself_loses_no_samples(tmp_path: Path, said: Any) -> None:
+    replies = {"a": [4] * 7 + [5], "b": [5] * 7 + [4]}
+    rows: Rows = [
+        {"id": name, "response": f"#### {value}", "answer": "4"}
+        for name, values in replies.items()
+        for value in values
+    ]
+    text = said(write(tmp_path / "x.jsonl", rows))[1]
+    assert text.startswith("8 of 16 samples correct")
+    assert "mean over 2 problems: 50.0 %" in text
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ PART = '{"parts": {"../x": {}}, "files": {}, "tolerance": {}, "template": {}}'
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"parts": [], "files": {}}', PART])
 def test_file_that_is_no_certificate_is_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="write one with the model"):
+    with pytest.raises(ValueError, match="slm-math export and ExportHF write one"):
         read_certificate(tmp_path)
     (tmp_path / CERTIFICATE).write_text(text)
     with pytest.raises(ValueError, match=r"certificate\.json is (not JSON|no certificate)"):
