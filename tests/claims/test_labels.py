@@ -220,6 +220,16 @@ def test_a_manifest_of_another_shape_is_named(tmp_path: Path, odd: dict[str, Any
     assert line.startswith("runs/1/manifest.json: it")
 
 
+@pytest.mark.parametrize("unread", [52, -1, "x", True])
+def test_a_file_of_which_rows_could_not_be_read_is_no_claim(tmp_path: Path, unread: Any) -> None:
+    members = claim_members(claimed(tmp_path)[:1])
+    manifest = json.loads(members["runs/1/manifest.json"])
+    manifest["about"]["unread"] = unread
+    forged = members | {"runs/1/manifest.json": json_bytes(manifest)}
+    [line] = checked(written(tmp_path / "c.zip", forged)).moved
+    assert "rows of its file could not be read and are missing" in line
+
+
 def test_before_training_nothing_is_a_control_arm(tmp_path: Path) -> None:
     place = Path("eval") / "start" / "single"
     for arm in (".", "controls/random_reward"):
