@@ -99,8 +99,8 @@ class Benchmark(Source):
             # a copy of the test problems alone is complete for those who only test
             missing = NoProblems if part == "train" else FileNotFoundError
             raise missing(
-                f"{self.path}: no {part} problems of {self.name} here: the name of their file "
-                f"begins with {part}"
+                f"{self.path}: no {part} problems of {self.name} here, since the name of "
+                f"their file begins with {part}: rename it, such as to {part}.jsonl"
             )
         return rows
 
